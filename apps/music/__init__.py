@@ -1,0 +1,1 @@
+"""Music Transformer: chorales and piano performances."""
