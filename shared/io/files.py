@@ -1,0 +1,131 @@
+"""Files that are written whole or not at all, and read with errors that say what to mend."""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from shared.errors import InputError
+
+PARTIAL = ".partial-"  # in the name of every unfinished file, so that what a kill left behind can be told apart
+
+
+@contextlib.contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """Yields a path beside `path` (same suffix) to write to; it takes the place of `path` when the block ends well.
+
+    When the block raises, or the process is killed, `path` is as it was before.
+    Raises `InputError` when `path` is a folder or a device.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is not an ordinary file; name a file to write to")
+    output_folder(path.parent)
+    partial = path.with_name(f".{path.stem}{PARTIAL}{secrets.token_hex(6)}{path.suffix}")
+    try:
+        yield partial
+        _sync(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    # The rename itself lies in the folder; not every system can sync one, and the file is whole either way.
+    with contextlib.suppress(OSError):
+        _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_partial(folder: Path) -> None:
+    """Removes what killed processes left half written in `folder`."""
+    for partial in folder.glob(f".*{PARTIAL}*"):
+        partial.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path | str, data: bytes) -> None:
+    with replacing(path) as partial:
+        partial.write_bytes(data)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    write_text(path, to_json(value, indent=2) + "\n")
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """`value` as strict JSON: numpy and torch numbers and arrays become numbers and lists, paths text, NaN null."""
+    return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):  # numpy and torch, neither of which is worth importing here
+        return _plain(value.tolist())
+    raise TypeError(f"{type(value).__name__} has no place in a JSON file")
+
+
+def read_json(path: Path | str) -> Any:
+    """The content of a JSON file. Raises `InputError` when it is missing, empty or not JSON."""
+    path = input_file(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not text; give a JSON file") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: line {error.lineno}: is not valid JSON ({error.msg}); mend or rewrite it") from None
+
+
+def sha256(path: Path | str) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def input_file(path: Path | str) -> Path:
+    """`path` as a readable file with something in it, else `InputError`."""
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name a file")
+    if not path.exists():
+        raise InputError(f"{path}: no such file; check the path")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path}: may not be read; change its permissions")
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError(f"{path}: is empty; give a file with content")
+    return path
+
+
+def output_folder(path: Path | str) -> Path:
+    """`path` as a folder that can be written to, made where it is missing, else `InputError`."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{path}: is, or lies under, a file; name a folder to write to") from None
+    except PermissionError:
+        raise InputError(f"{path}: may not be made here; name a folder that you can write to") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: may not be written to; name another folder or change its permissions")
+    return path
