@@ -1,6 +1,5 @@
 """The JSB Chorales data set in its canonical split (229 / 76 / 77 pieces), as JSON or as a plain numeric .npz."""
 
-import hashlib
 import zipfile
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 from apps.music.codecs import chorale
 from apps.music.pieces import SPLITS, Corpus, Piece
 from shared.errors import InputError
-from shared.io.files import input_file, read_json
+from shared.io.files import input_file, read_json, sha256
 
 
 def read_jsb(path: Path) -> Corpus:
@@ -25,7 +24,7 @@ def read_jsb(path: Path) -> Corpus:
     corpus = Corpus(
         name=path.stem,
         splits={split: [] for split in SPLITS},
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        sha256=sha256(path),
         split_rule=f"the split of {path.name}",
     )
     for split in SPLITS:
