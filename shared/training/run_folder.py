@@ -1,0 +1,60 @@
+"""The folder of one training run: started once, gone on with only by the configuration that it was started with."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from shared.command import is_main_process
+from shared.config import config_text, write_config
+from shared.errors import InputError
+from shared.io.files import output_folder
+
+CONFIG = "config.toml"
+RESULTS = ("last.ckpt", "best.safetensors", "metrics.jsonl", "model.safetensors")
+
+
+def start_run(run_dir: Path, config: pydantic.BaseModel, resume: bool) -> None:
+    """Makes `run_dir` ready for `train` and writes `config.toml` there. Call it before the first slow step.
+
+    Raises `InputError` when the folder holds a run and `resume` is not given, and when it is to be resumed with
+    another configuration.
+    """
+    output_folder(run_dir)
+    path = run_dir / CONFIG
+    if not resume:
+        refuse_to_overwrite(run_dir)
+    elif path.exists() and _results(run_dir):
+        difference = _difference(tomllib.loads(path.read_text(encoding="utf-8")), tomllib.loads(config_text(config)))
+        if difference:
+            raise InputError(f"{path}: {difference}; resume with the same settings, or name another folder with --out")
+    if is_main_process():
+        write_config(config, path)
+
+
+def refuse_to_overwrite(run_dir: Path) -> None:
+    """Raises `InputError` when `run_dir` holds (a part of) a run."""
+    # A process that trains beside the first starts later, when the first may have written already.
+    if is_main_process() and _results(run_dir):
+        raise InputError(
+            f"{run_dir}: holds a run already; go on with it by --resume, or name another folder with --out"
+        )
+
+
+def _results(run_dir: Path) -> list[str]:
+    return [name for name in RESULTS if (run_dir / name).exists()]
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str:
+    for key in dict.fromkeys([*old, *new]):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            inner = _difference(before, after, f"{prefix}{key}.")
+            if inner:
+                return inner
+        elif before != after:
+            return (
+                f"{prefix}{key} is {before if key in old else 'not set'} there, not {after if key in new else 'unset'}"
+            )
+    return ""
