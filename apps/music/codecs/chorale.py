@@ -3,7 +3,7 @@
 A token is a MIDI pitch (0-127) or SILENCE. There is no hold token: as in the JSB Chorales data set, a note that goes
 on repeats its pitch on every 16th. A repeated note of equal pitch therefore cannot be told from a held one: they merge.
 
-Reference: Huang et al., Music Transformer, arXiv 1809.04281, section 2 (the raster of JSB Chorales).
+Reference: Huang et al., Music Transformer, arXiv 1809.04281 (data representation of JSB Chorales).
 """
 
 import numpy as np

@@ -7,7 +7,8 @@ The canonical order, so that one performance has one encoding: time goes on by t
 come the note-offs in ascending pitch, then the note-ons in ascending pitch, each after a velocity token where the bin
 differs from the one before.
 
-Reference: Oore et al., This Time with Feeling, arXiv 1808.03715, section 3.2; Huang et al., arXiv 1809.04281, section 2.
+Reference: Oore et al., This Time with Feeling, arXiv 1808.03715; Huang et al., Music Transformer, arXiv 1809.04281
+(data representation).
 """
 
 import math
