@@ -25,6 +25,7 @@ from shared.training.average import WeightAverage, model_of
 from shared.training.callbacks import BEST, LAST, RunKeeper, TrainingProgress
 from shared.training.run_folder import refuse_to_overwrite
 from shared.training.seeds import StepSeed, seed_everything
+from shared.training.sharing import shared_loaders
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,7 @@ def fit(
     With `ema_decay`, validation and the best weights are those of the moving average (see `WeightAverage`).
 
     With several processes only the first returns; the others end here (`SystemExit`), their work being done. Log
-    validation metrics with `sync_dist=True`. A loader that goes through its data in order (`shuffle=False`, the order
-    in the data set) has the same global batches however many processes share it.
+    validation metrics with `sync_dist=True`. How they share the loaders: `shared.training.sharing`.
 
     Raises `InputError` when `run_dir` holds a run and `resume` is not given, when it holds a run with other settings
     than these, and when its checkpoint is damaged; `ManyheadsError` when `monitor` never was a finite number.
@@ -157,7 +157,7 @@ def _train(
     callbacks = [StepSeed(settings["seed"]), *([average] if average is not None else []), keeper]
     if not bar.disable:
         callbacks.insert(0, TrainingProgress(bar, keeper))
-    with _quiet(), bar:
+    with _quiet(), bar, shared_loaders(data, settings["seed"]):
         trainer = _trainer(callbacks, hardware, keeper.folder, settings)
         handler = signal.getsignal(signal.SIGINT)
         try:
@@ -186,6 +186,7 @@ def _trainer(callbacks: list[Any], hardware: Hardware, folder: Path, settings: d
             accumulate_grad_batches=settings["accumulate"],
             callbacks=callbacks,
             reload_dataloaders_every_n_epochs=1,
+            use_distributed_sampler=False,  # see shared_loaders
             num_sanity_val_steps=0,
             log_every_n_steps=0,  # metrics are kept by the epoch; the step's would only cost time
             logger=False,
