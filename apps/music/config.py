@@ -1,0 +1,107 @@
+"""What can be set in a music run; the shipped settings are the TOML files in `configs/`."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from shared.config import Config
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+class DataConfig(Config):
+    """How music becomes training sequences."""
+
+    codec: Literal["chorale", "performance"] = "chorale"
+    length: int = Field(512, ge=16, description="tokens in a training sequence, a crop of a piece")
+    valid_length: int = Field(
+        4096, ge=16, description="pieces longer than this are evaluated in windows of this many tokens"
+    )
+    transpose: int = Field(
+        3,
+        ge=0,
+        le=24,
+        description="augmentation: at most so many semitones up or down; chorales stay in the voices' ranges",
+    )
+    stretches: tuple[float, ...] = Field(
+        (1.0,), description="augmentation: time stretch factors (performance codec only)"
+    )
+    accompany: bool = Field(False, description="learn melody -> accompaniment from a POP909 layout")
+
+
+class ModelConfig(Config):
+    """The arguments of `MusicTransformer`; see its docstring."""
+
+    dim: int = Field(128, ge=8)
+    attention_dim: int = Field(128, ge=8)
+    heads: int = Field(4, ge=1)
+    layers: int = Field(5, ge=1)
+    feed_forward: int = Field(512, ge=8)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    attention: Literal["global", "local"] = "global"
+    max_distance: int = Field(512, ge=0, description="0 takes relative attention away")
+    local_block: int = Field(512, ge=1)
+    positions: Literal["none", "add", "concat"] = "none"
+    labels: bool = Field(True, description="tell the model which voice comes next and the place in the bar (chorales)")
+    relations: tuple[Literal["time", "pitch"], ...] = ()
+    source_layers: int = Field(3, ge=1, description="encoder layers of an accompaniment model")
+
+    @model_validator(mode="after")
+    def _check(self) -> "ModelConfig":
+        if self.attention_dim % self.heads:
+            raise ValueError(f"model.attention_dim {self.attention_dim} is not divisible by model.heads {self.heads}")
+        if self.attention == "local" and self.relations:
+            raise ValueError(
+                "model.relations belong to global attention; set model.attention to global or leave them out"
+            )
+        return self
+
+
+class TrainConfig(Config):
+    """How long and how fast; an epoch is `steps` optimiser steps, followed by a validation and a checkpoint."""
+
+    steps: int = Field(200, ge=1)
+    epochs: int = Field(60, ge=1)
+    batch: int = Field(8, ge=1, description="sequences in a step, over all processes")
+    learning_rate: float = Field(3e-3, gt=0)
+    warmup: int = Field(100, ge=0, description="steps of linear warm-up; cosine decay follows")
+    weight_decay: float = Field(0.01, ge=0)
+    gradient_clip: float = Field(1.0, gt=0)
+    ema: float = Field(
+        0.995, ge=0, lt=1, description="moving average of the weights that is validated and shipped; 0 is none"
+    )
+    patience: int = Field(10, ge=1, description="epochs without a better validation NLL before training ends")
+    minutes: float | None = Field(None, gt=0, description="end cleanly after so many minutes")
+
+
+class MusicConfig(Config):
+    """A whole music run."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> "MusicConfig":
+        if self.data.codec == "performance" and self.model.relations:
+            raise ValueError("model.relations need a raster: set data.codec to chorale or leave them out")
+        if self.data.accompany and self.data.codec == "chorale":
+            raise ValueError("data.accompany needs data.codec = performance")
+        if self.data.accompany and self.model.attention == "local":
+            raise ValueError("data.accompany needs model.attention = global")
+        return self
+
+
+def shipped_configs() -> list[str]:
+    """The names of the TOML files in `configs/`, as `--config NAME` takes them."""
+    return sorted(path.stem for path in CONFIGS.glob("*.toml"))
+
+
+def find_config(path: Path | None) -> Path | None:
+    """A user's file as it is; the bare name of a shipped config as its file."""
+    if path is not None and not path.exists() and path.suffix == "" and path.name == str(path):
+        shipped = CONFIGS / f"{path}.toml"
+        if shipped.exists():
+            return shipped
+    return path

@@ -1,0 +1,170 @@
+"""Training sequences out of a corpus. Every draw is a function of (seed, epoch, index), so that a resumed run repeats it."""
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from apps.music.codecs import get_codec
+from apps.music.config import DataConfig
+from apps.music.corpora import Corpus, Piece
+from shared.errors import InputError
+
+SHIFT_FIRST, SHIFT_LAST = 256, 355  # time shifts of the performance codec, 1 to 100 steps of 10 ms
+
+
+def clock_of(tokens: np.ndarray) -> np.ndarray:
+    """(N,) performance tokens -> (N,) int64: the time after each token, in steps of 10 ms."""
+    tokens = np.asarray(tokens, dtype=np.int64)
+    return np.where((tokens >= SHIFT_FIRST) & (tokens <= SHIFT_LAST), tokens - SHIFT_FIRST + 1, 0).cumsum()
+
+
+def with_specials(codec, tokens: np.ndarray) -> np.ndarray:
+    """BOS, the tokens, EOS."""
+    return np.concatenate([[codec.BOS], tokens, [codec.EOS]]).astype(np.int64)
+
+
+class Crops(Dataset):
+    """Random crops of training pieces: a piece by its length, a transposition, a stretch, a start."""
+
+    def __init__(self, pieces: list[Piece], config: DataConfig, count: int, seed: int, epoch: int) -> None:
+        self.pieces, self.config, self.count, self.seed, self.epoch = pieces, config, count, seed, epoch
+        self.codec = get_codec(config.codec)
+        lengths = np.array([len(piece.variants[0]) + 1 for piece in pieces], float)
+        self.share = lengths / lengths.sum()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        piece = self.pieces[rng.choice(len(self.pieces), p=self.share)]
+        variant = int(rng.integers(len(piece.variants)))
+        tokens, semitones = self._transposed(piece.variants[variant], rng)
+        whole = with_specials(self.codec, tokens)
+        start = self._start(len(whole), rng)
+        item = {"tokens": whole[start : start + self.config.length + 1], "start": np.int64(start)}
+        if self.config.accompany and piece.source is not None:
+            source = self.codec.transpose(piece.source[variant], semitones)
+            item |= aligned_source(
+                whole, start, self.config.length, source if source is not None else piece.source[variant]
+            )
+        return {name: torch.as_tensor(value) for name, value in item.items()}
+
+    def _transposed(self, tokens: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+        low = high = self.config.transpose
+        if self.config.codec == "chorale":
+            down, up = self.codec.transposition_range(tokens)
+            low, high = min(low, -down), min(high, up)
+        semitones = int(rng.integers(-low, high + 1))
+        moved = self.codec.transpose(tokens, semitones)
+        return (moved, semitones) if moved is not None else (tokens, 0)
+
+    def _start(self, length: int, rng: np.random.Generator) -> int:
+        # Starts before zero count as zero, so that openings are learned as often as the places that follow them.
+        step = 4 if self.config.codec == "chorale" else 1
+        lowest, highest = -(self.config.length // 4), max(1, length - self.config.length // 2)
+        return max(0, int(rng.integers(lowest // step, -(-highest // step))) * step)
+
+
+def aligned_source(whole: np.ndarray, start: int, length: int, source: np.ndarray) -> dict[str, np.ndarray]:
+    """The melody that sounds beside a crop (two seconds more at either end), and both clocks counted from the crop's start.
+
+    Shape: whole (N,) with BOS; source (M,) -> clock (<= length + 1,), source (<= length,), source_clock likewise.
+    """
+    clock = clock_of(whole)
+    zero = clock[start - 1] if start else 0
+    stop = clock[min(start + length, len(clock) - 1)]
+    source_clock = clock_of(source)
+    near = np.flatnonzero((source_clock >= zero - 200) & (source_clock <= stop + 200))[:length]
+    near = near if len(near) else np.array([0])
+    return {
+        "clock": clock[start : start + length + 1] - zero,
+        "source": source[near].astype(np.int64),
+        "source_clock": source_clock[near] - zero,
+    }
+
+
+class Windows(Dataset):
+    """Whole pieces in consecutive windows of at most `length` tokens, longest first so that like lengths share a batch."""
+
+    def __init__(self, pieces: list[Piece], config: DataConfig, length: int) -> None:
+        codec = get_codec(config.codec)
+        self.items = []
+        for number, piece in enumerate(pieces):
+            whole = with_specials(codec, piece.variants[0])
+            for start in range(0, len(whole) - 1, length):
+                item = {
+                    "tokens": whole[start : start + length + 1],
+                    "start": np.int64(start),
+                    "piece": np.int64(number),
+                }
+                if config.accompany and piece.source is not None:
+                    item |= aligned_source(whole, start, length, piece.source[0])
+                self.items.append(item)
+        self.items.sort(key=lambda item: -len(item["tokens"]))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {name: torch.as_tensor(value) for name, value in self.items[index].items()}
+
+
+def collate(items: list[dict[str, Tensor]], pad: int) -> dict[str, Tensor]:
+    """Pads to the longest of the batch; `source_keep` is False at padding of the melody."""
+    batch = {}
+    for name in items[0]:
+        values = [item[name] for item in items]
+        if values[0].ndim == 0:
+            batch[name] = torch.stack(values)
+        else:
+            fill = pad if name in ("tokens", "source") else 0
+            batch[name] = torch.nn.utils.rnn.pad_sequence(values, batch_first=True, padding_value=fill)
+    if "source" in batch:
+        batch["source_keep"] = batch["source"] != pad
+    return batch
+
+
+class MusicData(lightning.LightningDataModule):
+    """Crops to train on, whole pieces to validate on."""
+
+    def __init__(
+        self, corpus: Corpus, config: DataConfig, *, batch: int, steps: int, seed: int, processes: int = 1
+    ) -> None:
+        super().__init__()
+        for split in ("train", "valid"):
+            if not corpus.splits[split]:
+                raise InputError(f"{corpus.name}: its {split} split is empty; give more pieces, at least 10 files")
+        if config.accompany and corpus.splits["train"][0].source is None:
+            raise InputError(
+                f"{corpus.name}: data.accompany needs melody and accompaniment tracks in the POP909 layout"
+            )
+        if batch % processes:
+            raise InputError(f"train.batch {batch} is not divisible by the {processes} processes; choose a multiple")
+        self.corpus, self.config, self.batch, self.steps, self.seed, self.processes = (
+            corpus,
+            config,
+            batch,
+            steps,
+            seed,
+            processes,
+        )
+        self.codec = get_codec(config.codec)
+
+    def train_dataloader(self) -> DataLoader:
+        epoch = self.trainer.current_epoch if self.trainer is not None else 0
+        crops = Crops(self.corpus.splits["train"], self.config, self.steps * self.batch, self.seed, epoch)
+        return DataLoader(crops, batch_size=self.batch // self.processes, collate_fn=self._collate)
+
+    def val_dataloader(self) -> DataLoader:
+        return self.windows("valid")
+
+    def windows(self, split: str) -> DataLoader:
+        """The pieces of a split for evaluation; batches hold windows of like length."""
+        windows = Windows(self.corpus.splits[split], self.config, self.config.valid_length)
+        return DataLoader(windows, batch_size=4, collate_fn=self._collate)
+
+    def _collate(self, items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        return collate(items, self.codec.PAD)

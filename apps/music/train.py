@@ -1,0 +1,87 @@
+"""`train`: from a corpus to a run folder with a model that the other verbs use."""
+
+import json
+from pathlib import Path
+
+
+from apps.music.config import MusicConfig
+from apps.music.corpora import Corpus, load_corpus
+from apps.music.data import MusicData
+from apps.music.task import MusicTask, architecture
+from shared.training.checkpoint import save_model
+from shared.training.run_folder import start_run
+from shared.training.trainer import Hardware, fit
+
+
+def train(
+    config: MusicConfig, data: Path | None, out: Path, *, seed: int, resume: bool, hardware: Hardware
+) -> dict:
+    """Train on `data` (None: music21's chorales) into the run folder `out`; returns what came of it.
+
+    Raises InputError for data or settings that cannot be trained on, and when `out` holds another run.
+    """
+    corpus = load_corpus(data, config.data.codec, stretches=config.data.stretches)
+    processes = 1 if hardware.devices == "auto" else int(hardware.devices) * hardware.num_nodes
+    module = MusicData(
+        corpus, config.data, batch=config.train.batch, steps=config.train.steps, seed=seed, processes=processes
+    )
+    # The time limit is no part of a run's identity: a run is gone on with under a larger one.
+    untimed = config.model_copy(update={"train": config.train.model_copy(update={"minutes": None})})
+    start_run(out, untimed, resume)
+    result = fit(
+        MusicTask(config),
+        module,
+        out,
+        seed=seed,
+        max_epochs=config.train.epochs,
+        monitor="valid/nll",
+        patience=config.train.patience,
+        gradient_clip=config.train.gradient_clip,
+        ema_decay=config.train.ema or None,
+        hardware=hardware,
+        resume=resume,
+        max_minutes=config.train.minutes,
+    )
+    metrics = {"valid_nll": result.best, "best_epoch": result.best_epoch, "epochs": result.epochs}
+    weights = save_model(
+        out,
+        result.best_state,
+        {
+            "app": "music",
+            "codec": config.data.codec,
+            "architecture": architecture(config),
+            "length": config.data.length,
+            "data": describe(corpus),
+            "seed": seed,
+            "metrics": metrics,
+        },
+    )
+    curve = learning_curve(out)
+    return {"model": str(weights), "figure": str(curve), "finished": result.finished, **metrics, "data": describe(corpus)}
+
+
+def describe(corpus: Corpus) -> dict:
+    """What a card says of the data: name, hash, split, and what was left out."""
+    return {
+        "name": corpus.name,
+        "sha256": corpus.sha256,
+        "split": corpus.split_rule,
+        "pieces": {split: len(pieces) for split, pieces in corpus.splits.items()},
+        "skipped": [f"{name}: {reason}" for name, reason in corpus.skipped],
+    }
+
+
+def learning_curve(run: Path) -> Path:
+    """A picture of the training and validation NLL of every epoch in `metrics.jsonl`."""
+    from shared.report.figures import new_figure, save_figure
+
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    figure = new_figure(7, 4)
+    axes = figure.subplots()
+    for name, label in (("train/nll", "training (with dropout and augmentation)"), ("valid/nll", "validation")):
+        axes.plot([row["step"] for row in rows], [row.get(name) for row in rows], label=label)
+    axes.set(xlabel="step", ylabel="NLL per token (nats)", yscale="log")
+    axes.legend()
+    path = run / "learning_curve.png"
+    save_figure(figure, path)
+    return path
