@@ -14,10 +14,10 @@ from shared.errors import InputError
 SHIFT_FIRST, SHIFT_LAST = 256, 355  # time shifts of the performance codec, 1 to 100 steps of 10 ms
 
 
-def clock_of(tokens: np.ndarray) -> np.ndarray:
-    """(N,) performance tokens -> (N,) int64: the time after each token, in steps of 10 ms."""
+def clock_of(tokens: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Performance tokens, (N,) or more axes -> int64 alike: the time after each token along `axis`, in steps of 10 ms."""
     tokens = np.asarray(tokens, dtype=np.int64)
-    return np.where((tokens >= SHIFT_FIRST) & (tokens <= SHIFT_LAST), tokens - SHIFT_FIRST + 1, 0).cumsum()
+    return np.where((tokens >= SHIFT_FIRST) & (tokens <= SHIFT_LAST), tokens - SHIFT_FIRST + 1, 0).cumsum(axis)
 
 
 def with_specials(codec, tokens: np.ndarray) -> np.ndarray:

@@ -26,17 +26,16 @@ class DecoderCache:
     layers: list[KeyValueCache]
     length: int = 0
     memory: Tensor | None = None
-    memory_keep: Tensor | None = None
 
     def expand(self, batch: int) -> "DecoderCache":
         """The same past for `batch` continuations (from batch 1)."""
+        memory = None if self.memory is None else self.memory.expand(batch, *self.memory.shape[1:])
+        return DecoderCache([cache.expand(batch) for cache in self.layers], self.length, memory)
 
-        def repeat(x: Tensor | None) -> Tensor | None:
-            return None if x is None else x.expand(batch, *x.shape[1:])
-
-        return DecoderCache(
-            [c.expand(batch) for c in self.layers], self.length, repeat(self.memory), repeat(self.memory_keep)
-        )
+    def select(self, rows: Tensor) -> "DecoderCache":
+        """The pasts of the given rows of the batch."""
+        memory = None if self.memory is None else self.memory[rows]
+        return DecoderCache([cache.select(rows) for cache in self.layers], self.length, memory)
 
 
 def sinusoids(positions: Tensor, width: int) -> Tensor:
@@ -189,7 +188,7 @@ class MusicTransformer(nn.Module):
         index = torch.arange(past, past + length, device=tokens.device).expand(batch, length)
         if start is not None:
             index = index + start[:, None]
-        memory, memory_keep = (cache.memory, cache.memory_keep) if cache is not None else (None, None)
+        memory, memory_keep = cache.memory if cache is not None else None, None
         if memory is None and source is not None:
             memory, memory_keep = self.encode(source, source_keep, source_clock), source_keep
         x = self._embed(tokens, index)

@@ -3,19 +3,17 @@
 import json
 from pathlib import Path
 
-
 from apps.music.config import MusicConfig
 from apps.music.corpora import Corpus, load_corpus
 from apps.music.data import MusicData
 from apps.music.task import MusicTask, architecture
 from shared.training.checkpoint import save_model
 from shared.training.run_folder import start_run
+from shared.training.seeds import seed_everything
 from shared.training.trainer import Hardware, fit
 
 
-def train(
-    config: MusicConfig, data: Path | None, out: Path, *, seed: int, resume: bool, hardware: Hardware
-) -> dict:
+def train(config: MusicConfig, data: Path | None, out: Path, *, seed: int, resume: bool, hardware: Hardware) -> dict:
     """Train on `data` (None: music21's chorales) into the run folder `out`; returns what came of it.
 
     Raises InputError for data or settings that cannot be trained on, and when `out` holds another run.
@@ -28,6 +26,7 @@ def train(
     # The time limit is no part of a run's identity: a run is gone on with under a larger one.
     untimed = config.model_copy(update={"train": config.train.model_copy(update={"minutes": None})})
     start_run(out, untimed, resume)
+    seed_everything(seed)  # before the model is made, since its first weights are drawn
     result = fit(
         MusicTask(config),
         module,
@@ -51,13 +50,20 @@ def train(
             "codec": config.data.codec,
             "architecture": architecture(config),
             "length": config.data.length,
+            "valid_length": config.data.valid_length,
             "data": describe(corpus),
             "seed": seed,
             "metrics": metrics,
         },
     )
     curve = learning_curve(out)
-    return {"model": str(weights), "figure": str(curve), "finished": result.finished, **metrics, "data": describe(corpus)}
+    return {
+        "model": str(weights),
+        "figure": str(curve),
+        "finished": result.finished,
+        **metrics,
+        "data": describe(corpus),
+    }
 
 
 def describe(corpus: Corpus) -> dict:

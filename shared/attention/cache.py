@@ -1,5 +1,6 @@
 """The past of a decoder: keys and values, kept in a window that slides."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -45,14 +46,16 @@ class KeyValueCache:
 
     def expand(self, batch: int) -> "KeyValueCache":
         """The same past for `batch` continuations (from batch 1): one prefill serves them all."""
+        return self._mapped(lambda x: x.expand(batch, *x.shape[1:]).clone())
 
-        def repeat(x: Tensor | None) -> Tensor | None:
-            return None if x is None else x.expand(batch, *x.shape[1:]).clone()
+    def select(self, rows: Tensor) -> "KeyValueCache":
+        """The pasts of the given rows of the batch, (B',) indices; rows may be left out or come twice."""
+        return self._mapped(lambda x: x[rows])
 
-        copied = KeyValueCache(self.window, self.length)
-        copied._k, copied._v, copied._start, copied._end = repeat(self._k), repeat(self._v), self._start, self._end
-        copied.coordinates = {name: at.expand(batch, -1).clone() for name, at in self.coordinates.items()}
-        return copied
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> "KeyValueCache":
+        k, v = (None if x is None else change(x) for x in (self._k, self._v))
+        coordinates = {name: change(at) for name, at in self.coordinates.items()}
+        return KeyValueCache(self.window, self.length, coordinates, k, v, self._start, self._end)
 
     def _make_room(self, k: Tensor, v: Tensor, new: int) -> None:
         # Buffers grow by doubling up to twice the window and are then compacted: appending costs O(1) on average.

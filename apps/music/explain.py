@@ -1,0 +1,124 @@
+"""`explain`: what a model looks back at when it writes a note, as arcs over a piano roll."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from apps.music.data import clock_of
+from apps.music.decode import as_batch
+from apps.music.figures import attention_arcs
+from apps.music.musicxml import held_notes
+from apps.music.notes import Note
+from apps.music.outputs import Length
+from apps.music.predict import Player, read_tokens
+from shared.attention.record import record_attention
+from shared.errors import InputError
+from shared.io.files import output_folder, write_json
+
+STEP_SECONDS = {"chorale": 1 / 6}  # a 16th at 90 quarters a minute
+
+
+@torch.inference_mode()
+def explain(
+    player: Player,
+    music: Path,
+    out: Path,
+    *,
+    layer: int,
+    at: float | None,
+    span: float,
+    strongest: int,
+    last: Length | None,
+) -> dict:
+    """Attention of one layer, from the notes that begin in [at, at + span) seconds to all notes before them.
+
+    A note looks through the token whose prediction it is; it is looked at through all tokens that are part of it, whose weights
+    are added. `at` None means the last notes. `layer` counts from 1, -1 is the last. Writes attention.png, .svg and .json.
+    Raises InputError when the layer or the place does not exist, or the music is longer than the model sees.
+    """
+    if player.card["architecture"].get("source_vocab"):
+        raise InputError(f"{player.path}: accompanies a melody; explain is for models that continue music")
+    if player.card["architecture"].get("attention") == "local":
+        raise InputError(f"{player.path}: attends inside blocks; explain is for models with global attention")
+    tokens = read_tokens(player, music, 90.0, last)
+    if len(tokens) > 4096:
+        raise InputError(f"{music}: holds {len(tokens):,} tokens, more than 4,096; take its last part by --last 30s")
+    layers = len(player.model.blocks)
+    if not (1 <= layer <= layers or layer == -1):
+        raise InputError(f"--layer {layer}: the model has the layers 1 to {layers}; -1 is the last")
+    index = layers - 1 if layer == -1 else layer - 1
+    notes, of_token = notes_of_tokens(player, tokens)
+    begin = max(note.start for note in notes) if at is None else at
+    asking = [i for i, note in enumerate(notes) if begin <= note.start < begin + span]
+    if not asking:
+        raise InputError(f"--at {begin:g}: no note begins between {begin:g} and {begin + span:g} seconds")
+    prompt = np.concatenate([[player.codec.BOS], tokens])
+    with record_attention(player.model) as maps:
+        player.model(as_batch(prompt, next(player.model.parameters()).device))
+    weights = (
+        maps[f"blocks.{index}.attention"][0][0].float().cpu().numpy()
+    )  # (H, L, S), row i writes token i of the music
+    arcs, table = [], []
+    for note in asking:
+        row = int(np.flatnonzero(of_token == note)[0])
+        for head in range(len(weights)):
+            # Column j + 1 is token j of the music; column 0 is the start.
+            by_note = np.zeros(len(notes))
+            seen = weights[head, row, 1 : row + 1]
+            np.add.at(by_note, of_token[:row][of_token[:row] >= 0], seen[of_token[:row] >= 0])
+            for other in np.argsort(-by_note)[:strongest]:
+                if by_note[other] > 0 and other != note:
+                    arcs.append((note, int(other), float(by_note[other]), head))
+                    table.append(
+                        {
+                            "head": head + 1,
+                            "from": _named(notes[note]),
+                            "to": _named(notes[other]),
+                            "weight": round(float(by_note[other]), 4),
+                        }
+                    )
+    output_folder(out)
+    files = [out / "attention.png", out / "attention.svg"]
+    for path in files:
+        attention_arcs(path, notes, arcs, f"What layer {index + 1} looks at: {music.name}", strongest=24)
+    table.sort(key=lambda line: -line["weight"])
+    write_json(out / "attention.json", {"music": str(music), "layer": index + 1, "arcs": table})
+    return {
+        "layer": index + 1,
+        "notes_asked": len(asking),
+        "files": [str(path) for path in files],
+        "strongest": table[:10],
+    }
+
+
+def notes_of_tokens(player: Player, tokens: np.ndarray) -> tuple[list[Note], np.ndarray]:
+    """The notes of the music and (N,) for each token the note that it is part of, -1 for none."""
+    of_token = np.full(len(tokens), -1)
+    notes: list[Note] = []
+    if player.codec.NAME == "chorale":
+        grid, seconds = player.codec.decode(tokens), STEP_SECONDS["chorale"]
+        for voice in range(4):
+            for start, length, pitch in held_notes(grid[:, voice]):
+                if pitch >= 0:
+                    of_token[start * 4 + voice : (start + length) * 4 : 4] = len(notes)
+                    notes.append(Note(start * seconds, (start + length) * seconds, pitch, 80))
+        return notes, of_token
+    clock = clock_of(tokens) / 100
+    open_notes: dict[int, int] = {}
+    velocity = 64
+    for i, token in enumerate(tokens.tolist()):
+        if token >= 356:
+            velocity = (token - 356) * 4 + 2
+        elif token < 128:
+            of_token[i] = open_notes[token] = len(notes)
+            notes.append(Note(clock[i], clock[-1], token, velocity))
+        elif token < 256 and token - 128 in open_notes:
+            note = of_token[i] = open_notes.pop(token - 128)
+            notes[note] = notes[note]._replace(end=max(clock[i], notes[note].start + 0.01))
+    return notes, of_token
+
+
+def _named(note: Note) -> str:
+    names = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
+    return f"{names[note.pitch % 12]}{note.pitch // 12 - 1} at {note.start:.2f} s"

@@ -1,0 +1,83 @@
+"""What every generation leaves behind: MIDI, MusicXML for chorales, a piano roll, and JSON that says how it was made."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from apps.music.codecs import get_codec
+from apps.music.midi import Track, grid_tracks, write_midi
+from shared.errors import InputError
+from shared.io.files import output_folder, write_json
+
+STEPS_PER_BAR = 16  # 16ths in a bar of 4/4
+
+
+@dataclass(frozen=True)
+class Length:
+    """A length in bars of 4/4 or in seconds; which of the two a codec counts in, the tempo decides."""
+
+    value: float
+    unit: str
+
+    def seconds(self, tempo: float) -> float:
+        return self.value if self.unit == "s" else self.value * 240 / tempo
+
+    def steps(self, tempo: float) -> int:
+        """In 16ths, at least one."""
+        return max(1, round(self.seconds(tempo) * tempo / 15))
+
+
+def parse_length(text: str, option: str = "--length") -> Length:
+    """ "8bars" or "30s"; InputError for anything else, for nothing and for more than an hour or 1,000 bars."""
+    for unit, suffixes, most in (("bars", ("bars", "bar"), 1000), ("s", ("seconds", "sec", "s"), 3600)):
+        for suffix in suffixes:
+            number = text.strip().removesuffix(suffix).strip()
+            if number != text.strip():
+                try:
+                    value = float(number)
+                except ValueError:
+                    continue
+                if not 0 < value <= most:
+                    raise InputError(f"{option} {text}: is not above 0 and at most {most:,} {unit}")
+                return Length(value, unit)
+    raise InputError(f"{option} {text}: is no length; write it like 8bars or 30s")
+
+
+def tracks_of(codec_name: str, tokens: np.ndarray, tempo: float, name: str = "Piano") -> list[Track]:
+    """Tokens as tracks: S A T B of a chorale, or one piano."""
+    decoded = get_codec(codec_name).decode(tokens)
+    if codec_name == "chorale":
+        return grid_tracks(decoded, tempo)
+    return [Track(name, 0, False, decoded)]
+
+
+def write_outputs(
+    out: Path,
+    stem: str,
+    codec_name: str,
+    tokens: np.ndarray,
+    tempo: float,
+    facts: dict,
+    *,
+    more: list[Track] | None = None,
+) -> list[str]:
+    """Write STEM.mid, .musicxml (chorales), .png and .json into `out`; returns the paths. `more` are tracks beside (a melody)."""
+    from apps.music.figures import piano_roll
+
+    output_folder(out)
+    tracks = [*(more or []), *tracks_of(codec_name, tokens, tempo)]
+    tracks = [track for track in tracks if track.notes]
+    paths = {"midi": out / f"{stem}.mid", "roll": out / f"{stem}.png", "facts": out / f"{stem}.json"}
+    if not tracks:
+        raise InputError(f"{paths['midi']}: the model wrote no notes; give another --seed or a greater --length")
+    write_midi(paths["midi"], tracks, tempo)
+    if codec_name == "chorale":
+        from apps.music.musicxml import write_musicxml
+
+        paths["score"] = out / f"{stem}.musicxml"
+        write_musicxml(paths["score"], get_codec("chorale").decode(tokens), stem, tempo)
+    piano_roll(paths["roll"], tracks, stem)
+    files = [str(path) for path in paths.values()]
+    write_json(paths["facts"], {**facts, "tempo": tempo, "tokens": len(tokens), "files": files})
+    return files

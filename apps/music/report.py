@@ -1,0 +1,59 @@
+"""`report`: what a musician asks of generated music: how new is it, and how well are the voices led?"""
+
+from pathlib import Path
+
+from apps.music import novelty
+from apps.music.corpora import load_corpus
+from apps.music.figures import piano_roll
+from apps.music.midi import read_grid, read_notes, read_tracks
+from apps.music.voice_leading import KINDS, summarise
+from shared.errors import InputError
+from shared.io.files import output_folder, write_json
+from shared.report.page import Section, write_page
+
+
+def report(files: list[Path], data: Path | None, codec: str, out: Path) -> dict:
+    """Compare MIDI files with the training pieces of `data` (None: music21's chorales) and write report.html and report.json.
+
+    Novelty: the longest run of notes shared with a training piece, with its source and bar. Chorales: voice-leading marks beside
+    the same counts on held-out pieces (those that no model trained on this data has seen).
+    """
+    if not files:
+        raise InputError("report: name at least one MIDI file")
+    chorale = codec == "chorale"
+    music = [read_grid(path) if chorale else read_notes(path) for path in files]
+    corpus = load_corpus(data, codec)
+    output_folder(out)
+    found, sections, rolls = [], [], []
+    for path, piece in zip(files, music, strict=True):
+        result = novelty.longest_shared_run(piece, corpus.splits["train"])
+        found.append({"file": str(path), "sentences": novelty.describe(result), **result})
+        roll = out / f"{path.stem}.png"
+        piano_roll(roll, read_tracks(path), path.stem)
+        rolls.append(roll)
+        sections.append(Section(path.stem, "\n\n".join(novelty.describe(result)), figures=[roll]))
+    result = {"data": corpus.name, "pieces_compared": len(corpus.splits["train"]), "novelty": found}
+    if chorale:
+        from apps.music.codecs.chorale import decode
+
+        held_out = [decode(piece.variants[0]) for piece in corpus.splits["test"] or corpus.splits["valid"]]
+        rows = leading_table(music, held_out)
+        result["voice_leading"] = rows
+        text = (
+            "Marks for each 100 changes of chord, mean over pieces. Bach breaks each of these rules now and then; a number near "
+            f"that of the {len(held_out)} held-out pieces is what to hope for, not zero."
+        )
+        sections.insert(0, Section("Voice leading", text, table=rows))
+    intro = f"Compared with the {len(corpus.splits['train'])} training pieces of {corpus.name}."
+    write_page(out / "report.html", "Report on generated music", sections, intro)
+    write_json(out / "report.json", result)
+    return {**result, "page": str(out / "report.html"), "written": [str(path) for path in rolls]}
+
+
+def leading_table(made: list, held_out: list) -> list[dict]:
+    """A row for each kind of mark: generated beside held-out, marks for each 100 changes of chord."""
+    ours, theirs = summarise(made)["per_100_changes"], summarise(held_out)["per_100_changes"]
+    return [
+        {"mark": kind.replace("_", " "), "generated": round(ours[kind], 2), "held_out": round(theirs[kind], 2)}
+        for kind in KINDS
+    ]
