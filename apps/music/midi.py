@@ -119,7 +119,7 @@ def read_grid(path: Path | str) -> np.ndarray:
     return grid
 
 
-def grid_tracks(grid: np.ndarray, tempo: float = 90.0, velocity: int = 80) -> list[Track]:
+def grid_tracks(grid: np.ndarray, tempo: float, velocity: int = 80) -> list[Track]:
     """A chorale grid (T, 4) as four tracks named Soprano, Alto, Tenor, Bass; equal neighbours are one held note.
 
     A step is a 16th at `tempo` quarters a minute: give the same tempo to `write_midi`.

@@ -29,3 +29,15 @@ class Corpus:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     sha256: str = ""
     split_rule: str = ""
+
+
+def summary(corpus: Corpus) -> dict:
+    """Plain numbers for model cards and `info`: pieces and tokens (of the first variant) by split, what was skipped."""
+    return {
+        "name": corpus.name,
+        "sha256": corpus.sha256,
+        "split_rule": corpus.split_rule,
+        "pieces": {split: len(corpus.splits[split]) for split in SPLITS},
+        "tokens": {split: sum(len(piece.variants[0]) for piece in corpus.splits[split]) for split in SPLITS},
+        "skipped": len(corpus.skipped),
+    }

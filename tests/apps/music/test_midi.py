@@ -61,7 +61,7 @@ def test_what_is_written_is_read_and_opens_in_both_libraries(tmp_path):
     assert read_tempo(path) == pytest.approx(97.0, abs=0.01)
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.floats(30, 240))
 def test_a_performance_comes_back_from_its_file_token_for_token(tmp_path_factory, seed, tempo):
     rng = random.Random(seed)
@@ -104,13 +104,13 @@ def test_the_pedal_holds_a_note_to_its_next_onset_or_to_pedal_up(tmp_path):
 def pop909(shared_data, tmp_path_factory) -> list[Path]:
     folder = tmp_path_factory.mktemp("pop909")
     with tarfile.open(shared_data / "music" / "pop909_midi.tar.gz") as archive:
-        members = [member for member in archive.getmembers() if member.name.endswith(".mid")][:20]
+        members = [member for member in archive.getmembers() if member.name.endswith(".mid")][:6]
         archive.extractall(folder, members, filter="data")
     return sorted(folder.rglob("*.mid"))
 
 
 def test_real_songs_are_read_as_pretty_midi_and_symusic_read_them(pop909):
-    assert len(pop909) == 20
+    assert len(pop909) == 6
     for path in pop909:
         mine = [(track.name, note) for track in read_tracks(path) for note in track.notes]
         other = pretty_midi.PrettyMIDI(str(path))
@@ -137,13 +137,13 @@ def rounded(named: tuple[str, Note]) -> tuple[str, float, int, float]:
 
 def test_an_hour_is_read_quickly(tmp_path):
     path = tmp_path / "hour.mid"
-    write_midi(path, [Track("Piano", 0, False, melody(random.Random(0), 18_000, 90, 0.2))])
-    begin = time.perf_counter()
+    write_midi(path, [Track("Piano", 0, False, melody(random.Random(0), 9_000, 90, 0.4))])
+    begin = time.process_time()
     notes = read_notes(path)
-    spent = time.perf_counter() - begin
-    assert len(notes) == 18_000
+    spent = time.process_time() - begin
+    assert len(notes) == 9_000
     assert notes[-1].end == pytest.approx(3600, abs=0.01)
-    assert spent < 3  # 0.1 s on a quiet machine
+    assert spent < 2  # about 0.1 s
     assert read_grid(path).shape == (3600 * 8, 4)
 
 
@@ -249,7 +249,7 @@ def chorale_grid(steps: int, silence: float, seed: int) -> np.ndarray:
     return grid
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(1, 40), st.floats(0, 0.7), st.integers(0, 1000), st.sampled_from([60.0, 90.0, 97.3, 220.0]))
 def test_a_grid_comes_back_from_its_midi_file(tmp_path_factory, steps, silence, seed, tempo):
     grid = chorale_grid(steps, silence, seed)

@@ -101,7 +101,7 @@ def test_what_is_wrong_is_said_in_one_line(data, message):
     assert "\n" not in str(error.value)
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=80), st.integers(1, 2), st.integers(1, 0xFFFF))
 def test_any_bytes_in_a_track_give_parts_or_a_midi_error(events, count, division):
     try:

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -26,6 +26,7 @@ SUNG = (
 )
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(GRIDS)
 def test_any_grid_comes_back(grid):
     tokens = chorale.encode(grid)
@@ -51,6 +52,7 @@ def test_encode_refuses_what_is_no_grid(grid):
         chorale.encode(grid)
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(SUNG, st.integers(-30, 30))
 def test_transpose_moves_pitches_within_the_ranges_or_says_none(grid, semitones):
     tokens = chorale.encode(grid)
@@ -98,6 +100,7 @@ def generate(grammar: chorale.Grammar, seed: int) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.integers(1, 4), st.integers(1, 12), st.integers(0, 99))
 def test_whatever_the_grammar_allows_is_a_chorale_of_the_length_asked_for(batch, steps, seed):
     tokens = generate(chorale.Grammar(batch, steps), seed)

@@ -30,6 +30,7 @@ ANY_NOTES = st.lists(
 )
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.one_of(NOTES, ANY_NOTES))
 def test_decode_gives_the_notes_on_the_grid_and_encode_the_same_tokens_again(notes):
     tokens = codec.encode(notes)
@@ -39,6 +40,7 @@ def test_decode_gives_the_notes_on_the_grid_and_encode_the_same_tokens_again(not
     assert codec.quantise(codec.quantise(notes)) == codec.quantise(notes)
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.one_of(NOTES, ANY_NOTES))
 def test_quantised_notes_stay_near_and_never_overlap_on_a_pitch(notes):
     kept = codec.quantise(notes)
@@ -71,6 +73,7 @@ def test_overlaps_of_one_pitch_follow_the_stated_rule():
     assert codec.quantise([Note(0, 0, 60, 10), Note(0.01, 1, 60, 10)]) == [Note(0, 0.01, 60, 10), Note(0.01, 1, 60, 10)]
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(st.integers(0, codec.VOCAB_SIZE - 1), max_size=60))
 def test_any_sequence_decodes(tokens):
     notes = codec.decode(np.array(tokens, dtype=np.int16))
@@ -98,13 +101,14 @@ def test_encode_refuses_what_is_no_note(note):
         codec.encode([note])
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(ANY_NOTES, st.integers(-130, 130))
 def test_transpose_moves_every_note_or_says_none(notes, semitones):
     tokens = codec.encode(notes)
     moved = codec.transpose(tokens, semitones)
     low, high = codec.transposition_range(tokens)
     pitches = [note.pitch + semitones for note in notes]
-    if notes and 0 <= min(pitches) and max(pitches) <= 127:
+    if notes and min(pitches) >= 0 and max(pitches) <= 127:
         shifted = [note._replace(pitch=note.pitch + semitones) for note in notes]
         assert np.array_equal(moved, codec.encode(shifted))
         assert low <= semitones <= high
@@ -131,7 +135,7 @@ def generate(grammar: codec.Grammar, seed: int, mostly_shift: float = 0.3) -> li
     return [row[row != codec.PAD] for row in rows]
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 3), st.sampled_from([0.01, 0.3, 1.0, 2.57]), st.integers(0, 10_000), st.floats(0, 0.6))
 def test_whatever_the_grammar_allows_is_canonical_ended_and_of_the_length_asked_for(batch, seconds, seed, mostly_shift):
     for row in generate(codec.Grammar(batch, seconds), seed, mostly_shift):
@@ -153,6 +157,7 @@ def test_whatever_the_grammar_allows_is_canonical_ended_and_of_the_length_asked_
         assert ((rest >= codec.SHIFT) & (rest < codec.VELOCITY)).all()  # silence at the end carries no note
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(ANY_NOTES)
 def test_every_encoding_is_legal(notes):
     tokens = codec.encode(notes)
@@ -162,7 +167,7 @@ def test_every_encoding_is_legal(notes):
     assert not grammar.done.any()
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, codec.VOCAB_SIZE - 1), max_size=60), st.integers(0, 99))
 def test_after_any_primer_generation_ends(tokens, seed):
     grammar = codec.Grammar(2, 3.0)
@@ -202,11 +207,11 @@ def test_the_grammar_is_fast_enough_to_run_once_a_token():
     grammar = codec.Grammar(8, 1000.0)
     spent, count = 0.0, 600
     for _ in range(count):
-        begin = time.perf_counter()
+        begin = time.process_time()
         legal = grammar.allowed()
-        spent += time.perf_counter() - begin
+        spent += time.process_time() - begin
         tokens = np.array([rng.choice(np.flatnonzero(row)) for row in legal])
-        begin = time.perf_counter()
+        begin = time.process_time()
         grammar.advance(tokens)
-        spent += time.perf_counter() - begin
-    assert spent / count < 2e-3  # 0.1 ms on a quiet machine; the margin is for a busy one
+        spent += time.process_time() - begin
+    assert spent / count < 2e-3  # about 0.1 ms; the margin is for slower machines
