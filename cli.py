@@ -1,0 +1,70 @@
+"""The command line of Manyheads: the root, and a door to each app. Nothing heavy is imported before a command runs."""
+
+import importlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shared import command
+
+APPS = Path(__file__).resolve().parent / "apps"
+
+root = typer.Typer(
+    name="manyheads",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # shared.command.run says what went wrong
+    help="Attention models from papers, to train on your own data and to use.",
+)
+
+
+def _apps_with(room: str) -> list[str]:
+    return sorted(file.parent.name for file in APPS.glob(f"*/{room}.py"))
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from shared.versions import package_version
+
+        typer.echo(package_version())
+        raise typer.Exit
+
+
+@root.callback()
+def main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and leave.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    command.set_debug(debug)
+
+
+@root.command()
+def demo(
+    domains: Annotated[list[str] | None, typer.Argument(metavar="[DOMAIN]...", show_default=False)] = None,
+    out: command.OutOption = Path("runs/demo"),
+    as_json: command.JsonOption = False,
+) -> None:
+    """Run each app (or those named) on the data and the weights it brings, and write a page to look at."""
+    from shared.demo import run_demos
+
+    def demo_of(name: str):
+        # Imported when it runs, so that one app's demo does not wait for another's libraries.
+        return lambda folder, progress: importlib.import_module(f"apps.{name}.demo").run(folder, progress)
+
+    command.emit(run_demos({name: demo_of(name) for name in _apps_with("demo")}, domains or [], out), as_json)
+
+
+# An app's cli.py only parses: it imports neither torch nor what its domain needs (a test holds it to that).
+for _name in _apps_with("cli"):
+    root.add_typer(importlib.import_module(f"apps.{_name}.cli").app, name=_name)
+
+
+def app() -> None:
+    """The console script."""
+    command.run(root)
+
+
+if __name__ == "__main__":
+    app()

@@ -12,6 +12,7 @@ import torch
 
 from shared.errors import InputError
 from shared.io.files import input_file, output_folder, read_json, replacing, sha256, to_json
+from shared.versions import package_version
 
 REQUIRED = ("app", "architecture")
 
@@ -46,13 +47,6 @@ def versions() -> dict[str, str]:
         "lightning": metadata.version("lightning"),
         "manyheads": package_version(),
     }
-
-
-def package_version() -> str:
-    try:
-        return metadata.version("manyheads")
-    except metadata.PackageNotFoundError:  # a checkout that is not installed
-        return "0"
 
 
 def load_model(path: Path | str, app: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+
+from shared.config import Config
+from shared.errors import InputError
+from shared.training.run_folder import start_run
+
+
+class Inner(Config):
+    layers: int = 2
+    window: int | None = None
+
+
+class Settings(Config):
+    model: Inner = Inner()
+    rate: float = 0.1
+
+
+def test_a_new_folder_gets_its_configuration(tmp_path: Path) -> None:
+    start_run(tmp_path / "run", Settings(), resume=False)
+    assert "layers = 2" in (tmp_path / "run" / "config.toml").read_text()
+    # Without results it is no run yet: another try may have other settings.
+    start_run(tmp_path / "run", Settings(rate=0.2), resume=False)
+    start_run(tmp_path / "run", Settings(rate=0.3), resume=True)
+    assert "rate = 0.3" in (tmp_path / "run" / "config.toml").read_text()
+
+
+def test_a_run_is_resumed_only_as_it_was(tmp_path: Path) -> None:
+    start_run(tmp_path, Settings(), resume=False)
+    (tmp_path / "last.ckpt").write_bytes(b"x")
+    start_run(tmp_path, Settings(), resume=True)
+    with pytest.raises(InputError, match="--resume"):
+        start_run(tmp_path, Settings(), resume=False)
+    with pytest.raises(InputError, match=r"config.toml: model.layers is 2 there, not 3"):
+        start_run(tmp_path, Settings(model=Inner(layers=3)), resume=True)
+    with pytest.raises(InputError, match=r"model.window is not set there, not 5"):
+        start_run(tmp_path, Settings(model=Inner(window=5)), resume=True)
+
+
+def test_a_process_that_trains_beside_the_first_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    (tmp_path / "last.ckpt").write_bytes(b"x")
+    start_run(tmp_path, Settings(), resume=False)
+    assert not (tmp_path / "config.toml").exists()
