@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from apps.music.config import MusicConfig
-from apps.music.corpora import Corpus, load_corpus
+from apps.music.corpora import load_corpus, summary
 from apps.music.data import MusicData
 from apps.music.task import MusicTask, architecture
 from shared.training.checkpoint import save_model
@@ -51,7 +51,7 @@ def train(config: MusicConfig, data: Path | None, out: Path, *, seed: int, resum
             "architecture": architecture(config),
             "length": config.data.length,
             "valid_length": config.data.valid_length,
-            "data": describe(corpus),
+            "data": summary(corpus),
             "seed": seed,
             "metrics": metrics,
         },
@@ -62,18 +62,7 @@ def train(config: MusicConfig, data: Path | None, out: Path, *, seed: int, resum
         "figure": str(curve),
         "finished": result.finished,
         **metrics,
-        "data": describe(corpus),
-    }
-
-
-def describe(corpus: Corpus) -> dict:
-    """What a card says of the data: name, hash, split, and what was left out."""
-    return {
-        "name": corpus.name,
-        "sha256": corpus.sha256,
-        "split": corpus.split_rule,
-        "pieces": {split: len(pieces) for split, pieces in corpus.splits.items()},
-        "skipped": [f"{name}: {reason}" for name, reason in corpus.skipped],
+        "data": summary(corpus),
     }
 
 
