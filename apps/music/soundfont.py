@@ -1,7 +1,7 @@
 """Reads SoundFont 2 files: which samples a key of an instrument plays, and how.
 
-Ours, because symusic's synthesiser plays the wrong pitches with the SoundFont that pretty_midi ships: it leaves out the
-root key, the tuning and the velocity that a zone sets (its issue 55).
+Ours, because symusic 0.5.9 plays the wrong pitches with the SoundFont that pretty_midi ships (see its issue 55): it
+passes over the root key that a zone sets, by three octaves for some of the piano's keys, and over the velocity.
 
 Reference: SoundFont Technical Specification 2.01, sections 7 (the tables), 8.1 (generators), 9.4 (how zones add up).
 Deviations: modulators are not read, apart from the default one from velocity to volume, which `synthesis` applies.

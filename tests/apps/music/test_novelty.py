@@ -127,10 +127,9 @@ def test_a_piece_against_its_own_corpus_is_all_quotation(number, semitones):
 def test_jsb(shared_data):
     splits = json.loads((shared_data / "music" / "Jsb16thSeparated.json").read_text())
     train = [(f"train {number}", np.array(piece)) for number, piece in enumerate(splits["train"])]
-    began = time.perf_counter()
+    began = time.process_time()
     result = longest_shared_run(train[17][1], train)
-    # Under half a second where nothing else runs; the bound leaves room for a busy machine.
-    assert time.perf_counter() - began < 3
+    assert time.process_time() - began < 1  # processor time, so that a busy machine does not matter
     assert result["exact"]["length_notes"] == 120
     assert (
         result["chords_exact"] | {"length_chords": 156, "piece": "train 17", "query_bar": 1} == result["chords_exact"]
