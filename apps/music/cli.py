@@ -261,3 +261,16 @@ def info(checkpoint: command.CheckpointOption = None, as_json: command.JsonOptio
     parameters = sum(p.numel() for p in player.model.parameters())
     facts = {"model": str(player.path), "parameters": parameters, **player.card, "shipped_configs": shipped_configs()}
     command.emit(facts, as_json)
+
+
+@app.command()
+def export(
+    checkpoint: command.CheckpointOption = None,
+    out: command.OutOption = Path("runs/music-export"),
+    name: Annotated[str, typer.Option("--name", help="The name of the two files, without ending.")] = "model",
+    as_json: command.JsonOption = False,
+) -> None:
+    """Write a model in half the size (float16), to hand on: NAME.safetensors and its card NAME.json."""
+    from apps.music.predict import export as work
+
+    command.emit(work(checkpoint, out, name), as_json)

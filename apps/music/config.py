@@ -72,6 +72,7 @@ class TrainConfig(Config):
         0.995, ge=0, lt=1, description="moving average of the weights that is validated and shipped; 0 is none"
     )
     patience: int = Field(10, ge=1, description="epochs without a better validation NLL before training ends")
+    start: str | None = Field(None, description="a model of the same sizes to start from: a run folder or .safetensors")
     minutes: float | None = Field(None, gt=0, description="end cleanly after so many minutes")
 
 

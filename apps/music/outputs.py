@@ -77,7 +77,7 @@ def write_outputs(
 
         paths["score"] = out / f"{stem}.musicxml"
         write_musicxml(paths["score"], get_codec("chorale").decode(tokens), stem, tempo)
-    piano_roll(paths["roll"], tracks, stem)
+    piano_roll(paths["roll"], tracks, stem, bar_seconds=240 / tempo if codec_name == "chorale" else None)
     files = [str(path) for path in paths.values()]
     write_json(paths["facts"], {**facts, "tempo": tempo, "tokens": len(tokens), "files": files})
     return files

@@ -16,7 +16,7 @@ from apps.music.model import MusicTransformer
 from apps.music.outputs import Length, tracks_of, write_outputs
 from shared.command import progress
 from shared.errors import InputError
-from shared.training.checkpoint import load_model, load_weights
+from shared.training.checkpoint import load_model, load_weights, save_model
 
 SHIPPED = Path(__file__).resolve().parents[2] / "data" / "weights" / "chorale.safetensors"
 
@@ -48,6 +48,17 @@ def load(checkpoint: Path | None, device: str = "auto") -> Player:
         ) from None
     load_weights(model, state, path)
     return Player(model.eval().to(pick_device(device)), card, codec, path)
+
+
+def export(checkpoint: Path | None, out: Path, name: str) -> dict[str, Any]:
+    """Write the weights as float16 with their card; loading turns them back into float32. Raises InputError as `load`."""
+    player = load(checkpoint, "cpu")
+    state = {key: value.half() for key, value in player.model.state_dict().items()}
+    card = {key: value for key, value in player.card.items() if key not in ("sha256", "versions")}
+    if (out / f"{name}.safetensors").exists():
+        raise InputError(f"{out / name}.safetensors: exists already; name another by --name or --out")
+    weights = save_model(out, state, {**card, "precision": "float16"}, name)
+    return {"model": str(weights), "megabytes": round(weights.stat().st_size / 1e6, 2)}
 
 
 def pick_device(name: str) -> torch.device:

@@ -6,8 +6,10 @@ from pathlib import Path
 from apps.music.config import MusicConfig
 from apps.music.corpora import load_corpus, summary
 from apps.music.data import MusicData
+from apps.music.model import MusicTransformer
 from apps.music.task import MusicTask, architecture
-from shared.training.checkpoint import save_model
+from shared.errors import InputError
+from shared.training.checkpoint import load_model, load_weights, save_model
 from shared.training.run_folder import start_run
 from shared.training.seeds import seed_everything
 from shared.training.trainer import Hardware, fit
@@ -27,8 +29,11 @@ def train(config: MusicConfig, data: Path | None, out: Path, *, seed: int, resum
     untimed = config.model_copy(update={"train": config.train.model_copy(update={"minutes": None})})
     start_run(out, untimed, resume)
     seed_everything(seed)  # before the model is made, since its first weights are drawn
+    task = MusicTask(config)
+    if config.train.start:
+        start_from(task.model, Path(config.train.start), config.data.codec)
     result = fit(
-        MusicTask(config),
+        task,
         module,
         out,
         seed=seed,
@@ -53,6 +58,7 @@ def train(config: MusicConfig, data: Path | None, out: Path, *, seed: int, resum
             "valid_length": config.data.valid_length,
             "data": summary(corpus),
             "seed": seed,
+            "start": config.train.start and Path(config.train.start).name,
             "metrics": metrics,
         },
     )
@@ -66,6 +72,14 @@ def train(config: MusicConfig, data: Path | None, out: Path, *, seed: int, resum
     }
 
 
+def start_from(model: MusicTransformer, path: Path, codec: str) -> None:
+    """Take the first weights from a trained model. Raises InputError when its codec or its sizes are others."""
+    state, card = load_model(path, "music")
+    if card["codec"] != codec:
+        raise InputError(f"{path}: speaks the codec {card['codec']}, not {codec}; set data.codec or train.start")
+    load_weights(model, state, path)
+
+
 def learning_curve(run: Path) -> Path:
     """A picture of the training and validation NLL of every epoch in `metrics.jsonl`."""
     from shared.report.figures import new_figure, save_figure
@@ -75,7 +89,7 @@ def learning_curve(run: Path) -> Path:
     axes = figure.subplots()
     for name, label in (("train/nll", "training (with dropout and augmentation)"), ("valid/nll", "validation")):
         axes.plot([row["step"] for row in rows], [row.get(name) for row in rows], label=label)
-    axes.set(xlabel="step", ylabel="NLL per token (nats)", yscale="log")
+    axes.set(xlabel="step", ylabel="NLL per token (nats)")
     axes.legend()
     path = run / "learning_curve.png"
     save_figure(figure, path)

@@ -125,7 +125,7 @@ class RunKeeper(Checkpoint):
 
     def _write_best(self, state_dict: dict[str, Tensor]) -> None:
         with replacing(self.folder / BEST) as partial:
-            safetensors.torch.save_file(state_dict, partial, {"epoch": str(self.best_epoch)})
+            partial.write_bytes(safetensors.torch.save(state_dict, {"epoch": str(self.best_epoch)}))
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -33,7 +33,8 @@ def save_model(folder: Path, state_dict: dict[str, torch.Tensor], card: dict[str
     # Both are complete before either takes its place, so that a kill can part them only between two renames;
     # the hash then tells, on loading.
     with replacing(weights.with_suffix(".json")) as card_partial, replacing(weights) as weights_partial:
-        safetensors.torch.save_file(tensors, weights_partial)
+        # Not save_file: it makes files that nobody else may read.
+        weights_partial.write_bytes(safetensors.torch.save(tensors))
         card = {**card, "versions": {**versions(), **card.get("versions", {})}, "sha256": sha256(weights_partial)}
         card_partial.write_text(to_json(card, indent=2) + "\n", encoding="utf-8")
     return weights
