@@ -121,7 +121,9 @@ def emit(result: dict[str, Any], as_json: bool) -> None:
         return
     from rich.console import Console
 
-    _show(Console(), result, "")
+    console = Console()
+    # Paths stay whole in a file or a pipe, where no terminal says how wide it is.
+    _show(console if console.is_terminal else Console(width=200), result, "")
 
 
 def _show(console: Any, result: dict[str, Any], title: str) -> None:

@@ -1,3 +1,4 @@
+import io
 import json
 import math
 import os
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from shared.errors import InputError, ManyheadsError
 from shared.training.seeds import seed_everything
@@ -82,6 +85,22 @@ def test_fit_keeps_its_folder_and_returns_the_best(
     task.eval()
     losses = [(task.model(x) - y).square().mean().item() for x, y in data.val_dataloader()]
     assert sum(losses) / len(losses) == pytest.approx(result.best, rel=1e-6)
+
+
+def test_a_terminal_sees_the_epoch_the_metric_and_the_time_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO()
+
+    def terminal() -> Progress:
+        columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
+        return Progress(*columns, console=Console(file=screen, force_terminal=True, width=120))
+
+    monkeypatch.setattr("shared.training.trainer.progress", terminal)
+    result = train(tmp_path, max_epochs=2)
+    assert "epoch 2 of at most 2, valid/loss" in screen.getvalue()
+    assert "16/16" in screen.getvalue()
+    assert result.epochs == 2
 
 
 def test_a_time_limit_ends_cleanly_and_a_resume_goes_on_as_if_unbroken(tmp_path: Path) -> None:
