@@ -15,9 +15,6 @@ class DataConfig(Config):
 
     codec: Literal["chorale", "performance"] = "chorale"
     length: int = Field(512, ge=16, description="tokens in a training sequence, a crop of a piece")
-    valid_length: int = Field(
-        4096, ge=16, description="pieces longer than this are evaluated in windows of this many tokens"
-    )
     transpose: int = Field(
         3,
         ge=0,

@@ -87,18 +87,24 @@ def aligned_source(whole: np.ndarray, start: int, length: int, source: np.ndarra
 
 
 class Windows(Dataset):
-    """Whole pieces in consecutive windows of at most `length` tokens, longest first so that like lengths share a batch."""
+    """Whole pieces in windows of `length` tokens, every token counted once and, but for a piece's beginning, read with at least
+    half a window before it: what stands further back than a training crop reached is no help to a model but harm.
 
-    def __init__(self, pieces: list[Piece], config: DataConfig, length: int) -> None:
-        codec = get_codec(config.codec)
+    Items are those of `Crops`, with `piece`, the number of the piece, and `skip`, how many targets at the window's beginning were
+    counted in the window before. Longest first, so that like lengths share a batch.
+    """
+
+    def __init__(self, pieces: list[Piece], config: DataConfig) -> None:
+        codec, length, stride = get_codec(config.codec), config.length, config.length // 2
         self.items = []
         for number, piece in enumerate(pieces):
             whole = with_specials(codec, piece.variants[0])
-            for start in range(0, len(whole) - 1, length):
+            for start in range(0, max(1, len(whole) - 1 - (length - stride)), stride):
                 item = {
                     "tokens": whole[start : start + length + 1],
                     "start": np.int64(start),
                     "piece": np.int64(number),
+                    "skip": np.int64(length - stride if start else 0),
                 }
                 if config.accompany and piece.source is not None:
                     item |= aligned_source(whole, start, length, piece.source[0])
@@ -110,6 +116,13 @@ class Windows(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         return {name: torch.as_tensor(value) for name, value in self.items[index].items()}
+
+
+def counted(batch: dict[str, Tensor], codec) -> Tensor:
+    """(B, L) which targets of a batch of windows are music (no special) and were not counted in the window before."""
+    targets = batch["tokens"][:, 1:]
+    new = torch.arange(targets.shape[1], device=targets.device) >= batch["skip"][:, None]
+    return new & (targets != codec.PAD) & (targets != codec.EOS)
 
 
 def collate(items: list[dict[str, Tensor]], pad: int) -> dict[str, Tensor]:
@@ -163,8 +176,8 @@ class MusicData(lightning.LightningDataModule):
 
     def windows(self, split: str) -> DataLoader:
         """The pieces of a split for evaluation; batches hold windows of like length."""
-        windows = Windows(self.corpus.splits[split], self.config, self.config.valid_length)
-        return DataLoader(windows, batch_size=4, collate_fn=self._collate)
+        windows = Windows(self.corpus.splits[split], self.config)
+        return DataLoader(windows, batch_size=max(1, 4096 // self.config.length), collate_fn=self._collate)
 
     def _collate(self, items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         return collate(items, self.codec.PAD)

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from apps.music.config import DataConfig
 from apps.music.corpora import Piece, load_corpus
-from apps.music.data import Windows, collate
+from apps.music.data import Windows, collate, counted
 from apps.music.decode import Sampling
 from apps.music.histograms import PITCH_CLASSES, distance, duration_histogram, pitch_class_histogram
 from apps.music.outputs import Length
@@ -64,8 +64,8 @@ def score(player: Player, pieces: list[Piece]) -> list[dict[str, np.ndarray]]:
         length=player.window,
         accompany=bool(player.card["architecture"]["source_vocab"]),
     )
-    windows = Windows(pieces, config, int(player.card.get("valid_length", 4096)))
-    loader = DataLoader(windows, batch_size=4, collate_fn=lambda items: collate(items, player.codec.PAD))
+    windows = Windows(pieces, config)
+    loader = DataLoader(windows, batch_size=max(1, 4096 // player.window), collate_fn=lambda items: collate(items, player.codec.PAD))
     device = next(player.model.parameters()).device
     parts: list[list[tuple[int, np.ndarray, np.ndarray]]] = [[] for _ in pieces]
     with progress() as bar:
@@ -75,7 +75,7 @@ def score(player: Player, pieces: list[Piece]) -> list[dict[str, np.ndarray]]:
             nll = token_nll(logits, batch).cpu().numpy()
             targets = batch["tokens"][:, 1:]
             correct = (logits.argmax(-1) == targets).cpu().numpy()
-            music = ((targets != player.codec.PAD) & (targets != player.codec.EOS)).cpu().numpy()
+            music = counted(batch, player.codec).cpu().numpy()
             for i, piece in enumerate(batch["piece"].tolist()):
                 parts[piece].append((int(batch["start"][i]), nll[i][music[i]], correct[i][music[i]]))
     rows = []

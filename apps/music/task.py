@@ -9,6 +9,7 @@ from torch import Tensor
 
 from apps.music.codecs import get_codec
 from apps.music.config import MusicConfig, TrainConfig
+from apps.music.data import counted
 from apps.music.model import MusicTransformer
 
 
@@ -55,12 +56,11 @@ class MusicTask(lightning.LightningModule):
         super().__init__()
         self.model = MusicTransformer(**architecture(config))
         self.train_config = config.train
-        codec = get_codec(config.data.codec)
-        self.pad, self.eos = codec.PAD, codec.EOS
+        self.codec = get_codec(config.data.codec)
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         nll = token_nll(predict_batch(self.model, batch), batch)
-        real = batch["tokens"][:, 1:] != self.pad
+        real = batch["tokens"][:, 1:] != self.codec.PAD
         loss = nll[real].mean()
         self.log(
             "train/nll", loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch["tokens"]), sync_dist=True
@@ -68,11 +68,12 @@ class MusicTask(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
-        targets = batch["tokens"][:, 1:]
-        music = (targets != self.pad) & (targets != self.eos)
+        targets, music = batch["tokens"][:, 1:], counted(batch, self.codec)
         logits = predict_batch(self.model, batch)
         nll, count = token_nll(logits, batch)[music], int(music.sum())
         correct = (logits.argmax(-1) == targets)[music].float()
+        if not count:  # a last window may hold nothing new but EOS
+            return
         self.log("valid/nll", nll.mean(), batch_size=count, sync_dist=True)
         self.log("valid/accuracy", correct.mean(), batch_size=count, sync_dist=True)
 

@@ -55,7 +55,6 @@ def train(config: MusicConfig, data: Path | None, out: Path, *, seed: int, resum
             "codec": config.data.codec,
             "architecture": architecture(config),
             "length": config.data.length,
-            "valid_length": config.data.valid_length,
             "data": summary(corpus),
             "seed": seed,
             "start": config.train.start and Path(config.train.start).name,

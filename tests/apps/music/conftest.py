@@ -1,7 +1,11 @@
-"""Small music that tests train on: chorales of our own making, as JSON in the layout of the JSB data set."""
+"""Small music that tests train on, all of our own making, and the command line as tests use it."""
 
+import contextlib
+import io
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -61,3 +65,134 @@ def tiny_run(chorales_json: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     config = load_config(MusicConfig, None, [*TINY, "train.epochs=3", 'model.relations=["time", "pitch"]'])
     train(config, chorales_json, out, seed=0, resume=False, hardware=Hardware(device="cpu"))
     return out
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    code: int | str | None
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        assert self.code == 0, self.err
+        return json.loads(self.out)
+
+
+Manyheads = Callable[..., Done]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Parsed corpora go to a folder of this test run, not to the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MANYHEADS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def manyheads() -> Manyheads:
+    """Runs a command line through the real entry, in this process: manyheads("music", "info", "--json")."""
+    import cli
+    from shared import command
+
+    def run(*arguments: object) -> Done:
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            pytest.raises(SystemExit) as caught,
+        ):
+            command.run(cli.root, [str(argument) for argument in arguments])
+        return Done(caught.value.code, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def make_chorale() -> Callable[..., np.ndarray]:
+    """make_chorale(seed, beats=16): see `chorale`."""
+    return chorale
+
+
+@pytest.fixture(scope="session")
+def make_tune() -> Callable[..., list[Any]]:
+    """make_tune(seed, count=40): see `tune`."""
+    return tune
+
+
+def sets(*settings: str) -> list[str]:
+    return [part for setting in settings for part in ("--set", setting)]
+
+
+def tune(seed: int, count: int = 40) -> list[Any]:
+    """Notes that wander up and down a scale in quarters of a second, over a bass note each second."""
+    from apps.music.notes import Note
+
+    rng = np.random.default_rng(seed)
+    degree, key, notes = int(rng.integers(7, 14)), int(rng.integers(3)), []
+    for index in range(count):
+        degree = int(np.clip(degree + rng.choice([-1, 1]), 0, 20))
+        pitch = 60 + key + int(SCALE[degree % 7]) + 12 * (degree // 7 - 1)
+        notes.append(Note(0.25 * index, 0.25 * index + 0.2, pitch, 62 + 4 * int(rng.integers(8))))
+        if index % 4 == 0:
+            notes.append(Note(0.25 * index, 0.25 * index + 0.9, 36 + key + int(SCALE[degree % 7]), 50))
+    return notes
+
+
+@pytest.fixture(scope="session")
+def midi_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen piano tunes, some in a folder below, with two files that cannot be used among them."""
+    from apps.music.midi import Track, write_midi
+
+    folder = tmp_path_factory.mktemp("tunes")
+    for seed in range(16):
+        write_midi(folder / ("more" if seed % 3 else ".") / f"tune{seed}.mid", [Track("Piano", 0, False, tune(seed))])
+    (folder / "cut.mid").write_bytes((folder / "tune0.mid").read_bytes()[:100])
+    (folder / "letter.midi").write_text("Dear Sir or Madam")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pop909(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve songs in the layout of POP909: the melody plays what the piano plays, an octave higher."""
+    from apps.music.midi import Track, write_midi
+
+    folder = tmp_path_factory.mktemp("songs")
+    for number in range(1, 13):
+        notes = tune(100 + number, 24)
+        tracks = {
+            "MELODY": [note._replace(pitch=note.pitch + 12) for note in notes if note.pitch >= 55],
+            "BRIDGE": notes[:3],
+            "PIANO": notes,
+        }
+        name = f"{number:03d}"
+        song = [Track(track, 0, False, played) for track, played in tracks.items()]
+        write_midi(folder / "POP909" / name / f"{name}.mid", song)
+    return folder
+
+
+PIANO = ("data.codec=performance", "data.length=256", "model.max_distance=64", "train.epochs=1", "train.steps=8")
+
+
+@pytest.fixture(scope="session")
+def piano_training(manyheads: Manyheads, midi_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """`train` on the folder of piano tunes; its result names the run folder's model."""
+    out = tmp_path_factory.mktemp("runs") / "piano"
+    settings = sets(*TINY, *PIANO)
+    return manyheads("music", "train", "--data", midi_folder, "--out", out, *settings, "--device", "cpu", "--json")
+
+
+@pytest.fixture(scope="session")
+def piano_run(piano_training: Done) -> Path:
+    """A run folder with a performance model that has hardly learned anything."""
+    return Path(piano_training.json()["model"]).parent
+
+
+@pytest.fixture(scope="session")
+def accompany_run(manyheads: Manyheads, pop909: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with a model that accompanies melodies, as badly."""
+    out = tmp_path_factory.mktemp("runs") / "accompany"
+    settings = sets(*TINY, *PIANO, "data.accompany=true", "model.source_layers=1")
+    done = manyheads("music", "train", "--data", pop909, "--out", out, *settings, "--device", "cpu", "--json")
+    return Path(done.json()["model"]).parent
