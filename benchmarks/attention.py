@@ -1,9 +1,10 @@
-"""Relative attention four ways, side by side in one run: blocked (ours), skew + softmax, Shaw's pairs, and no relative term.
+"""Relative attention four ways, side by side in one run: blocked, skew + softmax, Shaw's pairs, no relative term.
 
     uv run python benchmarks/attention.py [--lengths 512,1024,2048,4096] [--out runs/benchmarks]
 
-Every case runs in a process of its own, so that its peak memory is its own: the highest resident size while it works, less that
-before it began. Times are the median of several repeats. Prints a table and writes attention.json and attention.png.
+Every case runs in a process of its own, so that its peak memory is its own: the highest resident size while it works,
+less that before it began. Times are the median of several repeats. Prints a table and writes attention.json and
+attention.png.
 """
 
 import argparse
@@ -118,10 +119,10 @@ def write(rows: list[dict], out: Path) -> None:
     for backward in (False, True):
         for length in sorted({row["length"] for row in rows}):
             ours, skewed = by[("blocked", length, backward)], by[("skew + softmax", length, backward)]
+            slower, larger = skewed["seconds"] / ours["seconds"], skewed["peak_mib"] / max(1, ours["peak_mib"])
             print(
-                f"{'forward + backward' if backward else 'forward':18} {length:5}: skew + softmax takes "
-                f"{skewed['seconds'] / ours['seconds']:.1f} times as long, {skewed['peak_mib'] / max(1, ours['peak_mib']):.1f} "
-                "times the memory"
+                f"{'forward + backward' if backward else 'forward':18} {length:5}: skew + softmax takes"
+                f" {slower:.1f} times as long, {larger:.1f} times the memory"
             )
     print(f"written: {out / 'attention.json'}, {out / 'attention.png'}")
 

@@ -2,8 +2,8 @@
 
     uv run python benchmarks/decoding.py [--length 2048] [--out runs/benchmarks]
 
-The model has the size of the paper's piano model (6 layers, width 256, 512 in attention, 8 heads). Prints the cost of a token by
-position; the ratio is that of tokens a second at `--length`.
+The model has the size of the paper's piano model (6 layers, width 256, 512 in attention, 8 heads). Prints the cost of a
+token by position; the ratio is that of tokens a second at `--length`.
 """
 
 import argparse
@@ -56,9 +56,10 @@ def main() -> None:
                 }
             )
     for row in rows:
+        cached, uncached = row["cached_ms"], row["uncached_ms"]
         print(
-            f"position {row['position']:5}: {row['cached_ms']:8.2f} ms a token cached, {row['uncached_ms']:9.1f} ms uncached,"
-            f" {row['ratio']:6.1f} times"
+            f"position {row['position']:5}: {cached:.2f} ms a token cached, {uncached:.1f} uncached,"
+            f" {row['ratio']:.1f} x"
         )
     print(f"cached: {given.length / sum(spent):.0f} tokens a second over {given.length} tokens")
     output_folder(given.out)

@@ -96,19 +96,22 @@ class MusicTransformer(nn.Module):
 
     Arguments:
         attention: "global" or "local" (the window of `local_block`); `max_distance` = 0 takes relative attention away.
-        positions: "none", "add" or "concat": absolute sinusoids (the paper's baselines; its best JSB row concatenates them).
+        positions: "none", "add" or "concat": absolute sinusoids (the paper's baselines; its best JSB row concatenates
+        them).
         voices: tokens a time step of the raster (4 for chorales); 1 where there is none.
-        labels: the model knows which voice comes next (the paper's instrument labels) and the step's place in a bar of `bar` steps.
+        labels: the model knows which voice comes next (the paper's instrument labels) and the step's place in a bar
+        of `bar` steps.
         relations: names out of {"time", "pitch"}: relative time and pitch in the first layer (raster only).
         source_vocab: > 0 adds an encoder over melody tokens (accompaniment) and, on both sides, the time of each token.
     Shape:
         tokens (B, L) with BOS first, `start` (B,) the index of the first token in its piece -> logits (B, L, V);
-        source (B, S) melody tokens, source_keep (B, S) False at padding; clock (B, L) and source_clock (B, S) the time after each
-        token in steps of 10 ms, counted from one zero.
+        source (B, S) melody tokens, source_keep (B, S) False at padding; clock (B, L) and source_clock (B, S) the
+        time after each token in steps of 10 ms, counted from one zero.
     Reference:
         Huang et al. 2018, Music Transformer, arXiv 1809.04281, sections 3 and 4.
     Deviations:
-        The place in the bar is ours (the paper's raster models know it only through absolute positions). Pre-norm, as the
+        The place in the bar is ours (the paper's raster models know it only through absolute positions). Pre-norm, as
+        the
         authors' code. Labels are added to the embedding, not concatenated. The clocks are ours: they align melody and
         accompaniment, which relative attention inside each alone cannot. Dropout after each sub-layer, none inside.
     """
@@ -221,7 +224,8 @@ class MusicTransformer(nn.Module):
         return self.source_norm(x)
 
     def new_cache(self, window: int) -> DecoderCache:
-        """An empty cache that holds `window` positions a layer; the melody of an accompaniment goes into its `memory`."""
+        """An empty cache that holds `window` positions a layer; the melody of an accompaniment goes into its
+        `memory`."""
         return DecoderCache([block.attention.new_cache(window) for block in self.blocks])  # type: ignore[operator]
 
     def _embed(self, tokens: Tensor, index: Tensor) -> Tensor:

@@ -90,7 +90,8 @@ class MusicTask(lightning.LightningModule):
 
 
 def build_optimizer(model: MusicTransformer, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW with weight decay on matrices only. The paper: Adam with the inverse square root schedule of Vaswani et al. 2017."""
+    """AdamW with weight decay on matrices only. The paper: Adam with the inverse square root schedule of Vaswani et
+    al. 2017."""
     matrices = [p for p in model.parameters() if p.ndim == 2]
     others = [p for p in model.parameters() if p.ndim != 2]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]

@@ -1,7 +1,7 @@
 """Relative attention for training: blocks of queries, forward and backward, with no map kept between the two.
 
-Autograd over the plain form keeps a dozen (B, H, L, S) tensors and is bound by memory traffic. Here each block's weights are
-made, used, and made again in the backward pass, in buffers that fit a cache.
+Autograd over the plain form keeps a dozen (B, H, L, S) tensors and is bound by memory traffic. Here each block's
+weights are made, used, and made again in the backward pass, in buffers that fit a cache.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,8 @@ def blocked_attention(
     """softmax(Q K^T + S_rel) V for L = S, differentiable once; q comes scaled.
 
     Shape:
-        q, k, v (B, H, L, D); table as in `RelativeAttention` or None; keep (B, L), False closes a key; relations: pairs of
+        q, k, v (B, H, L, D); table as in `RelativeAttention` or None; keep (B, L), False closes a key; relations:
+        pairs of
         q R^T (B, H, L, 2 R - 1) and coordinates (B, L). Returns (B, H, L, D); a query with no open key gets 0.
     Complexity:
         O(L^2 D) time, O(L D + L R) memory beside one block.

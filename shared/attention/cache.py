@@ -12,7 +12,8 @@ class KeyValueCache:
     """Keys, values and coordinates of the past, for decoding; a sliding window once `window` positions are held.
 
     `length` counts all positions ever seen, `coordinates` holds (B, S) integers by relation, S <= window.
-    Nothing is recomputed when the window slides: a kept position keeps what it had read from positions that have since left.
+    Nothing is recomputed when the window slides: a kept position keeps what it had read from positions that have
+    since left.
     """
 
     window: int
@@ -28,7 +29,8 @@ class KeyValueCache:
         new = k.shape[-2]
         if self._k is None or self._v is None or self._end + new > self._k.shape[-2]:
             self._make_room(k, v, new)
-        assert self._k is not None and self._v is not None
+        assert self._k is not None
+        assert self._v is not None
         self._k[..., self._end : self._end + new, :] = k
         self._v[..., self._end : self._end + new, :] = v
         self._end += new

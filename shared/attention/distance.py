@@ -11,7 +11,8 @@ from torch import Tensor
 def distance_window(queries: int, keys: int, first: int, reach: int, causal: bool) -> tuple[int, int, int, int]:
     """Which rows of a distance table a block of queries needs, and the zero columns to the left and right of them.
 
-    The columns then hold the distances from the last query to the first key (left) up to the first query to the last key.
+    The columns then hold the distances from the last query to the first key (left) up to the first query to the last
+    key.
     """
     lowest = -(first + queries - 1)
     highest = 0 if causal else keys - 1 - first
@@ -23,7 +24,8 @@ def skew(qe: Tensor, keys: int) -> Tensor:
     """Turn columns that count distances into columns that count keys, by a view alone: row a moves left by L - 1 - a.
 
     Shape:
-        qe (..., L, W) contiguous, W > keys -> a view (..., L, keys). Where a row would run past its end it shows values of the
+        qe (..., L, W) contiguous, W > keys -> a view (..., L, keys). Where a row would run past its end it shows
+        values of the
         next row: those places must be masked (causal) or not exist.
     Reference:
         Huang et al. 2018, arXiv 1809.04281, section 3.4.1 (the paper's L x L procedure is the case L = keys).
@@ -37,8 +39,8 @@ def relative_logits(q: Tensor, table: Tensor, keys: int, first: int, causal: boo
     """q_i . E[j - i] for queries at positions first .. first + L - 1 against keys 0 .. S - 1; zero beyond the table.
 
     Shape:
-        q (B, H, L, D); table (H, R, D) with rows for the distances -R + 1 .. 0 when causal, (H, 2 R - 1, D) with rows for
-        -R + 1 .. R - 1 otherwise; -> (B, H, L, S). When causal, places with j > i hold nothing meaningful.
+        q (B, H, L, D); table (H, R, D) with rows for the distances -R + 1 .. 0 when causal, (H, 2 R - 1, D) with rows
+        for -R + 1 .. R - 1 otherwise; -> (B, H, L, S). When causal, places with j > i hold nothing meaningful.
     Reference:
         Huang et al. 2018, arXiv 1809.04281, sections 3.3 and 3.4.1.
     Complexity:
@@ -52,7 +54,8 @@ def relative_logits(q: Tensor, table: Tensor, keys: int, first: int, causal: boo
 
 
 def relation_rows(query_at: Tensor, key_at: Tensor, reach: int) -> Tensor:
-    """(B, L), (B, S) -> (B, 1, L, S): the column 1 .. 2 R - 1 of each coordinate difference, 0 and 2 R for those beyond."""
+    """(B, L), (B, S) -> (B, 1, L, S): the column 1 .. 2 R - 1 of each coordinate difference, 0 and 2 R for those
+    beyond."""
     return (key_at[:, None, :] - (query_at - reach)[:, :, None]).clamp_(0, 2 * reach)[:, None]
 
 

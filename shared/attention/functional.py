@@ -22,8 +22,10 @@ def plain_attention(
     """softmax(scale * Q K^T + bias) V, written out; the reference of the tests, and the form that yields the weights.
 
     Shape:
-        q (B, H, L, D), k (B, H, S, D), v (B, H, S, Dv); bias broadcastable to (B, H, L, S); mask likewise, True = may attend.
-        Returns the output (B, H, L, Dv) and the weights (B, H, L, S). A query that may attend to nothing gets weights and output 0.
+        q (B, H, L, D), k (B, H, S, D), v (B, H, S, Dv); bias broadcastable to (B, H, L, S); mask likewise, True = may
+        attend.
+        Returns the output (B, H, L, Dv) and the weights (B, H, L, S). A query that may attend to nothing gets weights
+        and output 0.
     Reference:
         Vaswani et al. 2017, arXiv 1706.03762, section 3.2.1.
     Complexity:
@@ -64,8 +66,8 @@ def attend(
     """softmax(scale * Q K^T + bias) V by the fused kernel.
 
     Shape:
-        As `plain_attention`; returns (B, H, L, Dv). With `causal`, query i of L sees keys 0 .. S - L + i (bottom-right aligned;
-        torch's own `is_causal` aligns top-left, which is wrong when the keys hold a past).
+        As `plain_attention`; returns (B, H, L, Dv). With `causal`, query i of L sees keys 0 .. S - L + i
+        (bottom-right aligned; torch's own `is_causal` aligns top-left, which is wrong when the keys hold a past).
     Deviations:
         Dv != D is zero-padded to one width (exact), because the fused CPU kernel takes a single width.
     Complexity:

@@ -22,7 +22,8 @@ class LocalRelativeAttention(nn.Module):
     Shape:
         x (B, L, dim) -> (B, L, dim), any L. Recorded map: (B, H, blocks, N, 2 N), keys counted from the block before.
     Reference:
-        Huang et al. 2018, arXiv 1809.04281, section 3.5: the block before gives 2 N - 1 distances, a query itself one more.
+        Huang et al. 2018, arXiv 1809.04281, section 3.5: the block before gives 2 N - 1 distances, a query itself one
+        more.
     Deviations:
         One table of 2 N rows serves both blocks; the first block's missing predecessor is masked (the paper pads).
     Complexity:
@@ -65,7 +66,7 @@ class LocalRelativeAttention(nn.Module):
         return self._blocks(q, k, v, keep)
 
     def _blocks(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
-        batch, heads, length, width = q.shape
+        batch, _, length, width = q.shape
         n = self.block
         count = -(-length // n)
         q, k, v = (F.pad(t, (0, 0, 0, count * n - length)).unflatten(2, (count, n)) for t in (q, k, v))

@@ -22,16 +22,18 @@ class RelativeAttention(nn.Module):
     softmax((Q K^T + S_rel) / sqrt(D)) V with S_rel[i, j] = q_i . E[j - i], plus q_i . R[c_j - c_i] for each relation.
 
     Shape:
-        x (B, L, dim) -> (B, L, dim). `coordinates`: for each relation a (B, L) integer tensor. `keep` (B, L): False closes a key
-        (padding). With `cache`, x holds the next positions only. Recorded map: (B, H, L, S).
+        x (B, L, dim) -> (B, L, dim). `coordinates`: for each relation a (B, L) integer tensor. `keep` (B, L): False
+        closes a key (padding). With `cache`, x holds the next positions only. Recorded map: (B, H, L, S).
     Reference:
         Huang et al. 2018, Music Transformer, arXiv 1809.04281, sections 3.3, 3.4.1 and 4.1.
     Deviations:
-        Distances of `max_distance` or more contribute zero (the paper: an embedding each, up to its maximum length; the authors'
-        code: likewise zero). `max_distance=0` is plain attention: the paper's ablation. Not causal: rows for both directions.
-        Relations use both signs of the difference; the paper does not say.
+        Distances of `max_distance` or more contribute zero (the paper: an embedding each, up to its maximum length;
+        the authors'
+        code: likewise zero). `max_distance=0` is plain attention: the paper's ablation. Not causal: rows for both
+        directions. Relations use both signs of the difference; the paper does not say.
     Complexity:
-        O(L S D) time a head; memory for the logits O(block x S), in evaluation and in training (see `blocked_attention`).
+        O(L S D) time a head; memory for the logits O(block x S), in evaluation and in training (see
+        `blocked_attention`).
     """
 
     def __init__(

@@ -14,7 +14,8 @@ SCALE = np.array([0, 2, 4, 5, 7, 9, 11])
 
 
 def chorale(seed: int, beats: int = 16) -> np.ndarray:
-    """Triads that move by step in quarters, in one of three keys: (4 beats, 4) pitches. Easy enough to be learned in a minute."""
+    """Triads that move by step in quarters, in one of three keys: (4 beats, 4) pitches. Easy enough to be learned
+    in a minute."""
     rng = np.random.default_rng(seed)
     degree, key, rows = int(rng.integers(7)), int(rng.integers(3)), []
     for _ in range(beats):

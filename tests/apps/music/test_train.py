@@ -66,7 +66,10 @@ def test_a_killed_run_resumes_to_the_same_weights(tiny: list[str], chorales_json
     other = safetensors.torch.load_file(killed / "model.safetensors")
     assert all(torch.equal(one[name], other[name]) for name in one)
     rows = [
-        [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in open(run / "metrics.jsonl")]
+        [
+            {k: v for k, v in json.loads(line).items() if k != "seconds"}
+            for line in (run / "metrics.jsonl").read_text().splitlines()
+        ]
         for run in (unbroken, killed)
     ]
     assert rows[0] == rows[1]

@@ -1,6 +1,7 @@
 """The contract that every registered attention mechanism keeps. Registering one gives it all of these tests."""
 
 import inspect
+from itertools import pairwise
 
 import pytest
 import safetensors.torch
@@ -26,10 +27,14 @@ def make(mechanism: Mechanism, dim: int = 12, heads: int = 2, seed: int = 0) -> 
 
 def arguments(mechanism: Mechanism, batch: int, length: int, dim: int = 12, seed: int = 1) -> dict:
     inputs = mechanism.inputs(batch, length, dim, torch.Generator().manual_seed(seed))
-    return {name: value for name, value in inputs.items() if name in inspect.signature(mechanism.build(dim, 1).forward).parameters}
+    return {
+        name: value
+        for name, value in inputs.items()
+        if name in inspect.signature(mechanism.build(dim, 1).forward).parameters
+    }
 
 
-def tree(function, value):  # noqa: ANN001, ANN201
+def tree(function, value):
     """`function` on every tensor of a nested dictionary."""
     return {name: tree(function, v) for name, v in value.items()} if isinstance(value, dict) else function(value)
 
@@ -79,7 +84,9 @@ def test_gradient_equals_that_of_the_reference(mechanism: Mechanism) -> None:
         inputs = arguments(mechanism, 2, length)
         torch.manual_seed(2)
         upstream = torch.randn_like(reference(mechanism, module, inputs))
-        wanted = torch.autograd.grad((reference(mechanism, module, inputs) * upstream).sum(), list(module.parameters()), allow_unused=True)
+        wanted = torch.autograd.grad(
+            (reference(mechanism, module, inputs) * upstream).sum(), list(module.parameters()), allow_unused=True
+        )
         got = torch.autograd.grad((module(**inputs) * upstream).sum(), list(module.parameters()), allow_unused=True)
         for a, b in zip(got, wanted, strict=True):
             assert (a is None) == (b is None) or (a if a is not None else b).abs().max() == 0
@@ -162,7 +169,8 @@ def test_cache_equals_no_cache_however_the_sequence_is_cut(mechanism: Mechanism,
     with torch.no_grad():
         cache = module.new_cache(64)
         parts = [
-            module(**tree(lambda t, a=a, b=b: t[:, a:b], inputs), cache=cache) for a, b in zip(bounds, bounds[1:], strict=False)
+            module(**tree(lambda t, a=a, b=b: t[:, a:b], inputs), cache=cache)
+            for a, b in pairwise(bounds)
         ]
         torch.testing.assert_close(torch.cat(parts, 1), module(**inputs), atol=1e-10, rtol=1e-10)
 
@@ -226,7 +234,7 @@ def test_bfloat16_gives_no_nan(mechanism: Mechanism) -> None:
 
 
 @pytest.mark.parametrize("mechanism", ALL)
-def test_round_trip_through_safetensors(mechanism: Mechanism, tmp_path) -> None:  # noqa: ANN001
+def test_round_trip_through_safetensors(mechanism: Mechanism, tmp_path) -> None:
     module, other = make(mechanism).eval(), make(mechanism, seed=5).eval()
     inputs = arguments(mechanism, 2, 13)
     safetensors.torch.save_file(module.state_dict(), tmp_path / "weights.safetensors")
