@@ -39,6 +39,7 @@ def measure(way: str, length: int, backward: bool, repeats: int) -> dict:
 
     def written_out(x: "torch.Tensor") -> "torch.Tensor":
         q, k, v = (split_heads(part, HEADS) for part in module.qkv(x).chunk(3, -1))
+        assert module.distance is not None
         if way == "Shaw":
             bias = shaw_logits(q, module.distance, length, causal=True)
         else:

@@ -14,35 +14,37 @@ class DataConfig(Config):
     """How music becomes training sequences."""
 
     codec: Literal["chorale", "performance"] = "chorale"
-    length: int = Field(512, ge=16, description="tokens in a training sequence, a crop of a piece")
+    length: int = Field(default=512, ge=16, description="tokens in a training sequence, a crop of a piece")
     transpose: int = Field(
-        3,
+        default=3,
         ge=0,
         le=24,
         description="augmentation: at most so many semitones up or down; chorales stay in the voices' ranges",
     )
     stretches: tuple[float, ...] = Field(
-        (1.0,), description="augmentation: time stretch factors (performance codec only)"
+        default=(1.0,), description="augmentation: time stretch factors (performance codec only)"
     )
-    accompany: bool = Field(False, description="learn melody -> accompaniment from a POP909 layout")
+    accompany: bool = Field(default=False, description="learn melody -> accompaniment from a POP909 layout")
 
 
 class ModelConfig(Config):
     """The arguments of `MusicTransformer`; see its docstring."""
 
-    dim: int = Field(128, ge=8)
-    attention_dim: int = Field(128, ge=8)
-    heads: int = Field(4, ge=1)
-    layers: int = Field(5, ge=1)
-    feed_forward: int = Field(512, ge=8)
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dim: int = Field(default=128, ge=8)
+    attention_dim: int = Field(default=128, ge=8)
+    heads: int = Field(default=4, ge=1)
+    layers: int = Field(default=5, ge=1)
+    feed_forward: int = Field(default=512, ge=8)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
     attention: Literal["global", "local"] = "global"
-    max_distance: int = Field(512, ge=0, description="0 takes relative attention away")
-    local_block: int = Field(512, ge=1)
+    max_distance: int = Field(default=512, ge=0, description="0 takes relative attention away")
+    local_block: int = Field(default=512, ge=1)
     positions: Literal["none", "add", "concat"] = "none"
-    labels: bool = Field(True, description="tell the model which voice comes next and the place in the bar (chorales)")
+    labels: bool = Field(
+        default=True, description="tell the model which voice comes next and the place in the bar (chorales)"
+    )
     relations: tuple[Literal["time", "pitch"], ...] = ()
-    source_layers: int = Field(3, ge=1, description="encoder layers of an accompaniment model")
+    source_layers: int = Field(default=3, ge=1, description="encoder layers of an accompaniment model")
 
     @model_validator(mode="after")
     def _check(self) -> "ModelConfig":
@@ -58,19 +60,21 @@ class ModelConfig(Config):
 class TrainConfig(Config):
     """How long and how fast; an epoch is `steps` optimiser steps, followed by a validation and a checkpoint."""
 
-    steps: int = Field(200, ge=1)
-    epochs: int = Field(60, ge=1)
-    batch: int = Field(8, ge=1, description="sequences in a step, over all processes")
-    learning_rate: float = Field(3e-3, gt=0)
-    warmup: int = Field(100, ge=0, description="steps of linear warm-up; cosine decay follows")
-    weight_decay: float = Field(0.01, ge=0)
-    gradient_clip: float = Field(1.0, gt=0)
+    steps: int = Field(default=200, ge=1)
+    epochs: int = Field(default=60, ge=1)
+    batch: int = Field(default=8, ge=1, description="sequences in a step, over all processes")
+    learning_rate: float = Field(default=3e-3, gt=0)
+    warmup: int = Field(default=100, ge=0, description="steps of linear warm-up; cosine decay follows")
+    weight_decay: float = Field(default=0.01, ge=0)
+    gradient_clip: float = Field(default=1.0, gt=0)
     ema: float = Field(
-        0.995, ge=0, lt=1, description="moving average of the weights that is validated and shipped; 0 is none"
+        default=0.995, ge=0, lt=1, description="moving average of the weights that is validated and shipped; 0 is none"
     )
-    patience: int = Field(10, ge=1, description="epochs without a better validation NLL before training ends")
-    start: str | None = Field(None, description="a model of the same sizes to start from: a run folder or .safetensors")
-    minutes: float | None = Field(None, gt=0, description="end cleanly after so many minutes")
+    patience: int = Field(default=10, ge=1, description="epochs without a better validation NLL before training ends")
+    start: str | None = Field(
+        default=None, description="a model of the same sizes to start from: a run folder or .safetensors"
+    )
+    minutes: float | None = Field(default=None, gt=0, description="end cleanly after so many minutes")
 
 
 class MusicConfig(Config):
