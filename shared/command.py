@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.exceptions import TyperException
 
 from shared.errors import ManyheadsError
 from shared.io.files import to_json
@@ -50,7 +51,14 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> None:
     """
     set_debug(False)
     try:
-        app(args=args)
+        # Not standalone, so that wrong usage gets the same one line as any other wrong input.
+        code = app(args=args, standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except TyperException as error:
+        text = _line(error.format_message()).replace(" Value error, ", " ").rstrip(".")
+        if not text:  # no arguments: the help has been shown
+            sys.exit(error.exit_code)
+        _end(error, text + _where_to_look(error), error.exit_code)
     except ManyheadsError as error:
         _end(error, _line(str(error)), error.exit_code)
     except KeyboardInterrupt as error:
@@ -64,6 +72,11 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> None:
         if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not worth importing here
             _end(error, "the device is out of memory; use a smaller batch, or --device cpu", 1)
         _end(error, f"internal error: {type(error).__name__}: {_line(str(error))}; run with --debug", 1)
+
+
+def _where_to_look(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    return f"; see {context.command_path} --help" if context is not None else ""
 
 
 def _end(error: BaseException, line: str, code: int) -> None:

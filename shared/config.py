@@ -14,9 +14,9 @@ from shared.io.files import input_file, write_text
 
 
 class Config(pydantic.BaseModel):
-    """Base of every app's configuration: unknown fields are an error and values do not change."""
+    """Base of every app's configuration: unknown fields are an error, values do not change, and numbers are finite."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 C = TypeVar("C", bound=pydantic.BaseModel)

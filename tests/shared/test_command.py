@@ -76,9 +76,32 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_usage_errors_are_the_users(capsys: pytest.CaptureFixture[str]) -> None:
-    assert code_of(app_that(), "work", "--device", "tpu") == 2
-    assert code_of(app_that(), "play") == 2
+    for words, named in (
+        (("work", "--device", "tpu"), "--device"),
+        (("work", "--devise", "cpu"), "--devise"),
+        (("work", "--seed", "one"), "--seed"),
+        (("work", "--out"), "--out"),
+        (("play",), "'play'"),
+    ):
+        assert code_of(app_that(), *words) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.startswith("error: ")
+        assert named in captured.err
+        assert captured.err.endswith(" work --help\n" if words == ("work", "--devise", "cpu") else "\n")
+        assert captured.err.count("\n") == 1
     assert code_of(app_that(), "--help") == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    app = typer.Typer(no_args_is_help=True)
+    app.command("a")(lambda: None)
+    app.command("b")(lambda: None)
+    assert code_of(app) == 2
+    captured = capsys.readouterr()
+    assert "Usage" in captured.out + captured.err
+    assert "error" not in captured.err
 
 
 def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,7 +38,7 @@ def test_defaults_file_and_overrides(tmp_path: Path) -> None:
 @given(
     layers=st.integers(1, 99),
     title=st.text(st.characters(exclude_categories=["Cs"])),
-    rates=st.lists(st.floats(allow_nan=False), max_size=3),
+    rates=st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=3),
     window=st.none() | st.integers(-5, 5),
 )
 def test_write_and_load_round_trip(
