@@ -28,7 +28,8 @@ def skew(qe: Tensor, keys: int) -> Tensor:
         values of the
         next row: those places must be masked (causal) or not exist.
     Reference:
-        Huang et al. 2018, arXiv 1809.04281, section 3.4.1 (the paper's L x L procedure is the case L = keys).
+        Huang et al. 2018, arXiv 1809.04281, section 3 (memory efficient implementation) (the paper's L x L procedure
+        is the case L = keys).
     """
     queries, width = qe.shape[-2:]
     flat = qe.flatten(-2)[..., queries - 1 : queries - 1 + queries * (width - 1)]
@@ -42,7 +43,7 @@ def relative_logits(q: Tensor, table: Tensor, keys: int, first: int, causal: boo
         q (B, H, L, D); table (H, R, D) with rows for the distances -R + 1 .. 0 when causal, (H, 2 R - 1, D) with rows
         for -R + 1 .. R - 1 otherwise; -> (B, H, L, S). When causal, places with j > i hold nothing meaningful.
     Reference:
-        Huang et al. 2018, arXiv 1809.04281, sections 3.3 and 3.4.1.
+        Huang et al. 2018, arXiv 1809.04281, section 3 (relative positional self-attention, memory efficient).
     Complexity:
         O(L S D) time, O(L S) memory: never the (L, S, D) tensor of Shaw et al. 2018.
     """
@@ -66,7 +67,7 @@ def relation_logits(q: Tensor, table: Tensor, query_at: Tensor, key_at: Tensor) 
         q (B, H, L, D); table (H, 2 R - 1, D), rows for the differences -R + 1 .. R - 1; query_at (B, L), key_at (B, S);
         -> (B, H, L, S).
     Reference:
-        Huang et al. 2018, arXiv 1809.04281, section 4.1 (relative pitch and time on JSB).
+        Huang et al. 2018, arXiv 1809.04281, section 4 (relative pitch and time on JSB).
     """
     columns = relation_rows(query_at, key_at, (table.shape[1] + 1) // 2).expand(-1, q.shape[1], -1, -1)
     return F.pad(q @ table.transpose(-2, -1), (1, 1)).gather(-1, columns)

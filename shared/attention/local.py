@@ -22,8 +22,8 @@ class LocalRelativeAttention(nn.Module):
     Shape:
         x (B, L, dim) -> (B, L, dim), any L. Recorded map: (B, H, blocks, N, 2 N), keys counted from the block before.
     Reference:
-        Huang et al. 2018, arXiv 1809.04281, section 3.5: the block before gives 2 N - 1 distances, a query itself one
-        more.
+        Huang et al. 2018, arXiv 1809.04281, section 3 (relative local attention): the block before gives 2 N - 1
+        distances, a query itself one more.
     Deviations:
         One table of 2 N rows serves both blocks; the first block's missing predecessor is masked (the paper pads).
     Complexity:
@@ -134,7 +134,7 @@ register(
         build=_build,
         inputs=_inputs,
         reference=plain_local,
-        paper="Huang et al. 2018, arXiv 1809.04281, section 3.5",
+        paper="Huang et al. 2018, arXiv 1809.04281, section 3 (relative local attention)",
         causal=True,
         cached=True,
         mask="keep",

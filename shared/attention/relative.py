@@ -25,7 +25,7 @@ class RelativeAttention(nn.Module):
         x (B, L, dim) -> (B, L, dim). `coordinates`: for each relation a (B, L) integer tensor. `keep` (B, L): False
         closes a key (padding). With `cache`, x holds the next positions only. Recorded map: (B, H, L, S).
     Reference:
-        Huang et al. 2018, Music Transformer, arXiv 1809.04281, sections 3.3, 3.4.1 and 4.1.
+        Huang et al. 2018, Music Transformer, arXiv 1809.04281, sections 3 and 4.
     Deviations:
         Distances of `max_distance` or more contribute zero (the paper: an embedding each, up to its maximum length;
         the authors'
@@ -195,7 +195,7 @@ for _name, _arguments in {
             ),
             inputs=_inputs,
             reference=plain_relative,
-            paper="Huang et al. 2018, arXiv 1809.04281, sections 3.3, 3.4.1 and 4.1",
+            paper="Huang et al. 2018, arXiv 1809.04281, sections 3 and 4",
             causal=_arguments.get("causal", True),
             cached=_arguments.get("causal", True),
             mask="keep",
