@@ -1,4 +1,6 @@
-"""Training sequences out of a corpus. Every draw is a function of (seed, epoch, index), so that a resumed run repeats it."""
+"""Training sequences out of a corpus. Each is a function of (seed, epoch, index), so that a resumed run repeats it."""
+
+from pathlib import Path
 
 import lightning
 import numpy as np
@@ -8,14 +10,27 @@ from torch.utils.data import DataLoader, Dataset
 
 from apps.music.codecs import get_codec
 from apps.music.config import DataConfig
-from apps.music.corpora import Corpus, Piece
+from apps.music.corpora import Corpus, Piece, load_corpus
+from shared.command import progress
 from shared.errors import InputError
 
 SHIFT_FIRST, SHIFT_LAST = 256, 355  # time shifts of the performance codec, 1 to 100 steps of 10 ms
 
 
+def read_corpus(data: Path | None, codec: str, stretches: tuple[float, ...] = (1.0,)) -> Corpus:
+    """`load_corpus` with a progress bar, since the first time may take minutes."""
+    with progress() as bar:
+        task = bar.add_task("files read", total=None)
+        return load_corpus(
+            data,
+            codec,
+            stretches=stretches,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+
+
 def clock_of(tokens: np.ndarray, axis: int = 0) -> np.ndarray:
-    """Performance tokens, (N,) or more axes -> int64 alike: the time after each token along `axis`, in steps of 10 ms."""
+    """Performance tokens, (N,) or more axes -> int64 alike: the time after each along `axis`, in steps of 10 ms."""
     tokens = np.asarray(tokens, dtype=np.int64)
     return np.where((tokens >= SHIFT_FIRST) & (tokens <= SHIFT_LAST), tokens - SHIFT_FIRST + 1, 0).cumsum(axis)
 
@@ -69,7 +84,7 @@ class Crops(Dataset):
 
 
 def aligned_source(whole: np.ndarray, start: int, length: int, source: np.ndarray) -> dict[str, np.ndarray]:
-    """The melody that sounds beside a crop (two seconds more at either end), and both clocks counted from the crop's start.
+    """The melody that sounds beside a crop, two seconds more at either end, and both clocks, zero at the crop's start.
 
     Shape: whole (N,) with BOS; source (M,) -> clock (<= length + 1,), source (<= length,), source_clock likewise.
     """
@@ -87,11 +102,11 @@ def aligned_source(whole: np.ndarray, start: int, length: int, source: np.ndarra
 
 
 class Windows(Dataset):
-    """Whole pieces in windows of `length` tokens, every token counted once and, but for a piece's beginning, read with at least
-    half a window before it: what stands further back than a training crop reached is no help to a model but harm.
+    """Whole pieces in windows of `length` tokens, every token counted once and, but for a piece's beginning, read with
+    at least half a window before it: what stands further back than a training crop reached is no help but harm.
 
-    Items are those of `Crops`, with `piece`, the number of the piece, and `skip`, how many targets at the window's beginning were
-    counted in the window before. Longest first, so that like lengths share a batch.
+    Items are those of `Crops`, with `piece`, the number of the piece, and `skip`, how many targets at the window's
+    beginning were counted in the window before. Longest first, so that like lengths share a batch.
     """
 
     def __init__(self, pieces: list[Piece], config: DataConfig) -> None:

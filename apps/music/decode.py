@@ -10,11 +10,13 @@ from torch import Tensor
 from apps.music.data import clock_of
 from apps.music.model import MusicTransformer
 
+COLDEST = 1e-3  # below it the likeliest token has all the probability, and logits / temperature overflow
+
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn: from softmax(logits / temperature) over the `top_k` likeliest (0: all), and of these the
-    fewest that hold a share of `top_p`. `seed` makes it repeatable."""
+    """How the next token is drawn: from softmax(logits / temperature) over the `top_k` likeliest (0: all), and of these
+    the fewest that hold a share of `top_p`. `seed` makes it repeatable."""
 
     temperature: float = 1.0
     top_k: int = 0
@@ -27,7 +29,7 @@ def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> Te
 
     Reference: Holtzman et al. 2020, arXiv 1904.09751 (top-p); temperature 0 takes the likeliest.
     """
-    if sampling.temperature == 0:
+    if sampling.temperature < COLDEST:
         return logits.argmax(-1)
     logits = logits / sampling.temperature
     if sampling.top_k:
@@ -52,17 +54,18 @@ def sample(
     window: int,
     melody: np.ndarray | None = None,
     particles: int = 0,
-    on_step: Callable[[int], None] | None = None,
+    on_step: Callable[[], None] | None = None,
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Continue one prompt into as many sequences as the grammar has, all sharing one prefill.
 
-    Shape: prompt (P,) with BOS; melody (S,) tokens for an accompaniment model. Returns for each sequence its new tokens, with
-    neither BOS nor EOS, and (B,) the mean log-likelihood of a token under the model, over the legal tokens, at temperature 1.
+    Shape: prompt (P,) with BOS; melody (S,) tokens for an accompaniment model. Returns for each sequence its new
+    tokens, with neither BOS nor EOS, and (B,) the mean log-likelihood of a token under the model at temperature 1, over
+    the legal tokens. `on_step` is called after each token.
 
-    `particles` > 0 marks every so many tokens (a time step) as the place where sequences may be resampled: those that explain
-    badly what the grammar forces upon them are replaced by copies of better ones (a particle filter), so that a given voice steers
-    the free voices before it, too. Reference: Gordon et al. 1993, "Novel approach to nonlinear/non-Gaussian Bayesian state
-    estimation".
+    `particles` > 0 marks every so many tokens (a time step) as the place where sequences may be resampled: those that
+    explain badly what the grammar forces upon them are replaced by copies of better ones (a particle filter), so that a
+    given voice steers the free voices before it, too. Reference: Gordon et al. 1993, "Novel approach to
+    nonlinear/non-Gaussian Bayesian state estimation".
     """
     model.eval()
     device = next(model.parameters()).device
@@ -107,7 +110,7 @@ def sample(
         at = None if now is None else torch.from_numpy(now[:, None]).to(device)
         logits = model(tokens[:, None], clock=at, cache=cache)[:, -1]
         if on_step:
-            on_step(len(drawn))
+            on_step()
     columns = np.stack(drawn, 1)
     return [row[row < model.logits.out_features - 3] for row in columns], total / np.maximum(count, 1)
 

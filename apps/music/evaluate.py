@@ -7,12 +7,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from apps.music.config import DataConfig
-from apps.music.corpora import Piece, load_corpus
-from apps.music.data import Windows, collate, counted
+from apps.music.corpora import Piece
+from apps.music.data import Windows, collate, counted, read_corpus
 from apps.music.decode import Sampling
 from apps.music.histograms import PITCH_CLASSES, distance, duration_histogram, pitch_class_histogram
 from apps.music.outputs import Length
-from apps.music.predict import Player, _grammar, _sample
+from apps.music.player import Player
+from apps.music.predict import play, start_grammar
 from apps.music.task import predict_batch, token_nll
 from shared.command import progress
 from shared.errors import InputError
@@ -23,16 +24,19 @@ from shared.io.files import output_folder, write_json
 def evaluate(
     player: Player, data: Path | None, split: str, out: Path, *, samples: int, tempo: float, seed: int
 ) -> dict:
-    """NLL a token of music (EOS not counted) on a split, with an interval over pieces; accuracy; histograms of `samples` pieces.
+    """NLL a token of music (EOS not counted) on a split, with an interval over pieces; accuracy; histograms.
 
-    Chorales: by voice too, beside the baseline that holds each voice's note. Raises InputError for an empty split.
+    `samples` pieces of 16 bars are generated for the histograms. Chorales: figures by voice too, beside the baseline
+    that holds each voice's note. Other data than the model was trained on gets a note, since its splits may hold
+    training pieces. Raises InputError for an empty split, and for data without melodies for a model that accompanies.
     """
-    corpus = load_corpus(data, player.codec.NAME)
+    corpus = read_corpus(data, player.codec.NAME)
     pieces = corpus.splits[split]
     if not pieces:
         raise InputError(f"{corpus.name}: its {split} split is empty; choose another by --split")
-    if player.card["architecture"]["source_vocab"] and pieces[0].source is None:
+    if player.accompanies and pieces[0].source is None:
         raise InputError(f"{corpus.name}: has no melodies to accompany; give data in the POP909 layout")
+    output_folder(out)
     rows = score(player, pieces)
     nll = np.array([row["nll"].sum() for row in rows])
     tokens = np.array([len(row["nll"]) for row in rows])
@@ -47,9 +51,14 @@ def evaluate(
         "accuracy": float(np.concatenate([row["correct"] for row in rows]).mean()),
         "skipped": [f"{name}: {reason}" for name, reason in corpus.skipped],
     }
+    trained_on = player.card.get("data") or {}
+    if trained_on.get("sha256") != corpus.sha256:
+        result["note"] = (
+            f"the model was trained on other data ({trained_on.get('name', 'not named in its card')}): "
+            "pieces of this split may be among what it has learned"
+        )
     if player.codec.NAME == "chorale":
         result["voices"] = by_voice(player, rows, pieces)
-    output_folder(out)
     if samples:
         result["histograms"] = compare_histograms(player, pieces, samples, tempo, seed, out)
     write_json(out / "evaluation.json", result)
@@ -62,10 +71,13 @@ def score(player: Player, pieces: list[Piece]) -> list[dict[str, np.ndarray]]:
     config = DataConfig(
         codec=player.codec.NAME,
         length=player.window,
-        accompany=bool(player.card["architecture"]["source_vocab"]),
+        accompany=player.accompanies,
     )
-    windows = Windows(pieces, config)
-    loader = DataLoader(windows, batch_size=max(1, 4096 // player.window), collate_fn=lambda items: collate(items, player.codec.PAD))
+    loader = DataLoader(
+        Windows(pieces, config),
+        batch_size=max(1, 4096 // player.window),
+        collate_fn=lambda items: collate(items, player.codec.PAD),
+    )
     device = next(player.model.parameters()).device
     parts: list[list[tuple[int, np.ndarray, np.ndarray]]] = [[] for _ in pieces]
     with progress() as bar:
@@ -107,15 +119,16 @@ def hold(line: np.ndarray) -> np.ndarray:
 
 
 def compare_histograms(player: Player, pieces: list[Piece], samples: int, tempo: float, seed: int, out: Path) -> dict:
-    """Pitch classes and durations of generated music beside the data's; the data's own halves give the distance to expect."""
+    """Pitch classes and durations of generated music beside the data's, whose own halves give the distance to expect.
+
+    A distance is None where nothing was generated but silence. {} for a model that accompanies.
+    """
     from apps.music.figures import histogram_pair
 
-    if player.card["architecture"]["source_vocab"]:
+    if player.accompanies:
         return {}
-    length = Length(16, "bars")
-    drawn, _ = _sample(
-        player, _grammar(player, length, tempo, samples), np.array([player.codec.BOS]), Sampling(seed=seed)
-    )
+    grammar, _ = start_grammar(player, Length(16, "bars"), tempo, samples)
+    drawn, _ = play(player, grammar, np.array([player.codec.BOS]), Sampling(seed=seed))
     made = [player.codec.decode(tokens) for tokens in drawn]
     real = [player.codec.decode(piece.variants[0]) for piece in pieces]
     halves = real[::2], real[1::2] or real
@@ -131,8 +144,12 @@ def compare_histograms(player: Player, pieces: list[Piece], samples: int, tempo:
             path, of_data, of_made, labels, f"{name.replace('_', ' ')}: {samples} generated against the data"
         )
         result[name] = {
-            "distance": float(distance(of_data, of_made)),
-            "distance_between_halves_of_the_data": float(distance(*(histogram(half)[1] for half in halves))),
+            "distance": _distance(of_data, of_made),
+            "distance_between_halves_of_the_data": _distance(*(histogram(half)[1] for half in halves)),
             "figure": str(path),
         }
     return result
+
+
+def _distance(p: np.ndarray, q: np.ndarray) -> float | None:
+    return distance(p, q) if p.any() and q.any() else None

@@ -8,15 +8,16 @@ import torch
 from apps.music.data import clock_of
 from apps.music.decode import as_batch
 from apps.music.figures import attention_arcs
-from apps.music.musicxml import held_notes
+from apps.music.midi import held_notes
 from apps.music.notes import Note
 from apps.music.outputs import Length
-from apps.music.predict import Player, read_tokens
+from apps.music.player import Player
+from apps.music.predict import file_tempo, read_tokens
 from shared.attention.record import record_attention
 from shared.errors import InputError
 from shared.io.files import output_folder, write_json
 
-STEP_SECONDS = {"chorale": 1 / 6}  # a 16th at 90 quarters a minute
+MOST_TOKENS = 2048  # whose attention is drawn; a map has a number for each two tokens and head
 
 
 @torch.inference_mode()
@@ -33,32 +34,39 @@ def explain(
 ) -> dict:
     """Attention of one layer, from the notes that begin in [at, at + span) seconds to all notes before them.
 
-    A note looks through the token whose prediction it is; it is looked at through all tokens that are part of it, whose weights
-    are added. `at` None means the last notes. `layer` counts from 1, -1 is the last. Writes attention.png, .svg and .json.
-    Raises InputError when the layer or the place does not exist, or the music is longer than the model sees.
+    Seconds count from the beginning of the part that is taken (`last`), at the file's tempo. A note looks through the
+    token whose prediction it is; it is looked at through all tokens that are part of it, whose weights are added. `at`
+    None means the last notes. `layer` counts from 1, -1 is the last. Writes attention.png, .svg and .json.
+    Raises InputError for another kind of model, when the layer or the place does not exist, and for music of more than
+    `MOST_TOKENS` tokens.
     """
-    if player.card["architecture"].get("source_vocab"):
+    if player.accompanies:
         raise InputError(f"{player.path}: accompanies a melody; explain is for models that continue music")
     if player.card["architecture"].get("attention") == "local":
         raise InputError(f"{player.path}: attends inside blocks; explain is for models with global attention")
-    tokens = read_tokens(player, music, 90.0, last)
-    if len(tokens) > 4096:
-        raise InputError(f"{music}: holds {len(tokens):,} tokens, more than 4,096; take its last part by --last 30s")
+    tempo = file_tempo(music)
+    tokens, _ = read_tokens(player, music, tempo, last)
+    if len(tokens) > MOST_TOKENS:
+        raise InputError(
+            f"{music}: holds {len(tokens):,} tokens, more than {MOST_TOKENS:,}; take its last part by --last 30s"
+        )
     layers = len(player.model.blocks)
     if not (1 <= layer <= layers or layer == -1):
         raise InputError(f"--layer {layer}: the model has the layers 1 to {layers}; -1 is the last")
     index = layers - 1 if layer == -1 else layer - 1
-    notes, of_token = notes_of_tokens(player, tokens)
+    notes, of_token = notes_of_tokens(player, tokens, tempo)
     begin = max(note.start for note in notes) if at is None else at
     asking = [i for i, note in enumerate(notes) if begin <= note.start < begin + span]
     if not asking:
         raise InputError(f"--at {begin:g}: no note begins between {begin:g} and {begin + span:g} seconds")
+    output_folder(out)
     prompt = np.concatenate([[player.codec.BOS], tokens])
     with record_attention(player.model) as maps:
-        player.model(as_batch(prompt, next(player.model.parameters()).device))
-    weights = (
-        maps[f"blocks.{index}.attention"][0][0].float().cpu().numpy()
-    )  # (H, L, S), row i writes token i of the music
+        # Through a cache, so that it looks no further back than when it writes.
+        device = next(player.model.parameters()).device
+        player.model(as_batch(prompt, device), cache=player.model.new_cache(player.window))
+    # (H, L, S), row i writes token i of the music
+    weights = maps[f"blocks.{index}.attention"][0][0].float().cpu().numpy()
     arcs, table = [], []
     for note in asking:
         row = int(np.flatnonzero(of_token == note)[0])
@@ -78,7 +86,6 @@ def explain(
                             "weight": round(float(by_note[other]), 4),
                         }
                     )
-    output_folder(out)
     files = [out / "attention.png", out / "attention.svg"]
     for path in files:
         attention_arcs(path, notes, arcs, f"What layer {index + 1} looks at: {music.name}", strongest=24)
@@ -92,12 +99,15 @@ def explain(
     }
 
 
-def notes_of_tokens(player: Player, tokens: np.ndarray) -> tuple[list[Note], np.ndarray]:
-    """The notes of the music and (N,) for each token the note that it is part of, -1 for none."""
+def notes_of_tokens(player: Player, tokens: np.ndarray, tempo: float) -> tuple[list[Note], np.ndarray]:
+    """The notes of the music and (N,) for each token the note that it is part of, -1 for none.
+
+    A 16th of a chorale lasts 15 / `tempo` seconds.
+    """
     of_token = np.full(len(tokens), -1)
     notes: list[Note] = []
     if player.codec.NAME == "chorale":
-        grid, seconds = player.codec.decode(tokens), STEP_SECONDS["chorale"]
+        grid, seconds = player.codec.decode(tokens), 15 / tempo
         for voice in range(4):
             for start, length, pitch in held_notes(grid[:, voice]):
                 if pitch >= 0:

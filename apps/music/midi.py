@@ -1,6 +1,7 @@
 """MIDI files in and out: tracks, notes with the sustain pedal applied, and four-part grids of 16ths."""
 
 from bisect import bisect_left, bisect_right
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from apps.music.codecs.chorale_tokens import VOICES
 from apps.music.notes import Note
-from apps.music.smf import DRUM_CHANNEL, MidiError, Part, Smf, check_header, parse
+from apps.music.smf import DRUM_CHANNEL, SUSTAIN, MidiError, Part, Smf, check_header, parse
 from shared.errors import InputError
 from shared.io.files import input_file, replacing
 
@@ -65,9 +66,10 @@ def read_tempo(path: Path | str) -> float:
     return 6e7 / [tempo for tick, tempo in smf.tempos if tick <= first][-1]
 
 
-def write_midi(path: Path | str, tracks: list[Track], tempo: float = 120.0) -> None:
+def write_midi(path: Path | str, tracks: list[Track], tempo: float = 120.0, seconds: float | None = None) -> None:
     """Write a type-1 file, whole or not at all; `tempo` in quarters a minute only says how the notes are barred.
 
+    `seconds`: how long the file lasts where its last note ends earlier; a pedal-up, which nobody hears, marks the end.
     Times are kept to about a millisecond (480 ticks a quarter). ValueError for notes that MIDI cannot hold.
     """
     import pretty_midi
@@ -82,6 +84,8 @@ def write_midi(path: Path | str, tracks: list[Track], tempo: float = 120.0) -> N
             end = max(float(note.end), float(note.start) + tick)
             instrument.notes.append(pretty_midi.Note(int(note.velocity), int(note.pitch), float(note.start), end))
         song.instruments.append(instrument)
+    if seconds is not None and song.instruments and song.get_end_time() < seconds:
+        song.instruments[0].control_changes.append(pretty_midi.ControlChange(SUSTAIN, 0, float(seconds)))
     with replacing(path) as partial:
         song.write(str(partial))
 
@@ -99,6 +103,11 @@ def read_grid(path: Path | str) -> np.ndarray:
     Where a voice has several notes at once, the highest counts, in the bass the lowest.
     Raises InputError as `read_tracks` does, and for more than 200,000 steps.
     """
+    return read_grid_and_attacks(path)[0]
+
+
+def read_grid_and_attacks(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
+    """The grid of `read_grid`, and (T, 4) bool where a note begins: what tells a repeated note from a held one."""
     smf = _load(path)
     parts = [part for part in smf.parts if part.channel != DRUM_CHANNEL]
     if not parts:
@@ -109,35 +118,50 @@ def read_grid(path: Path | str) -> np.ndarray:
         raise InputError(f"{path}: is {length:,} sixteenths long, more than {MOST_STEPS:,}; give a shorter piece")
     voices = _voices(parts)
     if voices is None:
-        return _skyline(np.concatenate(rolls), length)
+        notes = np.concatenate(rolls)
+        grid = _skyline(notes, length)
+        return grid, np.stack([_attacks(row, notes) for row in grid.T], axis=1)
     grid = np.full((length, len(VOICES)), -1, dtype=np.int16)
+    attacks = np.zeros(grid.shape, dtype=bool)
     for voice, index in voices.items():
         # Ascending pitch, so that the highest is written last and stays; in the bass the other way round.
         roll = rolls[index][np.argsort(rolls[index][:, 2], kind="stable")]
         for start, end, pitch in roll[::-1] if voice == len(VOICES) - 1 else roll:
             grid[start:end, voice] = pitch
-    return grid
+        attacks[:, voice] = _attacks(grid[:, voice], roll)
+    return grid, attacks
 
 
-def grid_tracks(grid: np.ndarray, tempo: float, velocity: int = 80) -> list[Track]:
+def grid_tracks(grid: np.ndarray, tempo: float, velocity: int = 80, attacks: np.ndarray | None = None) -> list[Track]:
     """A chorale grid (T, 4) as four tracks named Soprano, Alto, Tenor, Bass; equal neighbours are one held note.
 
-    A step is a 16th at `tempo` quarters a minute: give the same tempo to `write_midi`.
+    A step is a 16th at `tempo` quarters a minute: give the same tempo to `write_midi`. `attacks`, at most (T, 4)
+    bool: where a note begins anew though its pitch goes on.
     """
     grid = np.asarray(grid)
     step = 15.0 / tempo
     tracks = []
     for voice, name in enumerate(VOICES):
-        row = grid[:, voice]
-        borders = np.flatnonzero(np.diff(row)) + 1
-        starts, ends = np.concatenate([[0], borders]), np.concatenate([borders, [len(row)]])
         notes = [
-            Note(int(start) * step, int(end) * step, int(row[start]), velocity)
-            for start, end in zip(starts, ends, strict=True)
-            if start < end and row[start] >= 0
+            Note(start * step, (start + length) * step, pitch, velocity)
+            for start, length, pitch in held_notes(grid[:, voice], None if attacks is None else attacks[:, voice])
+            if pitch >= 0
         ]
         tracks.append(Track(name, CHOIR, False, notes))
     return tracks
+
+
+def held_notes(row: np.ndarray, attacks: np.ndarray | None = None) -> list[tuple[int, int, int]]:
+    """One voice (T,) as (start, length, pitch) in sixteenths, silences with pitch -1.
+
+    `attacks`, at most (T,) bool: where a note begins anew though its pitch goes on.
+    """
+    row = np.where(np.asarray(row) < 0, -1, row)
+    begins = np.diff(row) != 0
+    if attacks is not None:
+        begins[: max(0, len(attacks) - 1)] |= attacks[1:]
+    borders = [0, *(np.flatnonzero(begins) + 1).tolist(), len(row)]
+    return [(a, b - a, int(row[a])) for a, b in pairwise(borders) if a < b]
 
 
 def _load(path: Path | str) -> Smf:
@@ -210,6 +234,14 @@ def _voices(parts: list[Part]) -> dict[int, int] | None:
     means = [float(np.mean([note[2] for note in part.notes])) for part in parts]
     order = sorted(range(len(parts)), key=lambda index: -means[index])
     return dict(enumerate(order))
+
+
+def _attacks(row: np.ndarray, notes: np.ndarray) -> np.ndarray:
+    """(T,) bool: where one of the notes (start, end, pitch) begins that stand in the voice (T,)."""
+    begins = np.zeros(len(row), dtype=bool)
+    heard = notes[row[notes[:, 0]] == notes[:, 2]]
+    begins[heard[:, 0]] = True
+    return begins
 
 
 def _skyline(notes: np.ndarray, length: int) -> np.ndarray:

@@ -1,13 +1,12 @@
 """A chorale as a score that notation programs open: four staves, bars of 4/4, ties, a key signature."""
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from apps.music.codecs.chorale import VOICES
-from apps.music.midi import CHOIR
+from apps.music.midi import CHOIR, held_notes
 from shared.errors import InputError
 from shared.io.files import replacing
 
@@ -21,12 +20,15 @@ _CLEFS = {"Soprano": "TrebleClef", "Alto": "TrebleClef", "Tenor": "Treble8vbClef
 _LETTERS = "FCGDAEB"
 
 
-def write_musicxml(path: Path | str, grid: np.ndarray, title: str, tempo: float | None = None) -> None:
+def write_musicxml(
+    path: Path | str, grid: np.ndarray, title: str, tempo: float | None = None, attacks: np.ndarray | None = None
+) -> None:
     """Write a chorale grid (T, 4), MIDI pitches on the sixteenth grid, -1 for silence, as MusicXML.
 
-    Held pitches become one note (as in the grid, a repeated note is not told from a held one), split and tied where
-    bars and beats ask for it; the last bar is filled up with rests. The key signature is the most likely one by
-    music21's key analysis, and notes are spelt to suit it. tempo: quarters a minute, printed when given.
+    Held pitches become one note (in the grid alone a repeated note is not told from a held one; `attacks`, at most
+    (T, 4) bool, says where one begins anew), split and tied where bars and beats ask for it; the last bar is filled up
+    with rests. The key signature is the most likely one by music21's key analysis, and notes are spelt to suit it.
+    tempo: quarters a minute, printed when given.
     Raises InputError when the grid has no note, ValueError when its shape is another.
     """
     grid = np.asarray(grid)
@@ -41,20 +43,13 @@ def write_musicxml(path: Path | str, grid: np.ndarray, title: str, tempo: float 
     score.metadata = metadata.Metadata(title=title, composer="Manyheads")
     sharps = _sharps(grid)
     for voice, name in enumerate(VOICES):
-        part = _part(grid[:, voice], name, sharps)
+        part = _part(grid[:, voice], None if attacks is None else attacks[:, voice], name, sharps)
         if voice == 0 and tempo is not None:
             part.getElementsByClass("Measure")[0].insert(0, MetronomeMark(number=tempo))
         score.insert(0, part)
     xml = musicxml.m21ToXml.GeneralObjectExporter(score).parse()
     with replacing(path) as partial:
         partial.write_bytes(xml)
-
-
-def held_notes(row: np.ndarray) -> list[tuple[int, int, int]]:
-    """One voice (T,) as (start, length, pitch) in sixteenths, silences with pitch -1."""
-    row = np.where(np.asarray(row) < 0, -1, row)
-    borders = [0, *(np.flatnonzero(np.diff(row)) + 1).tolist(), len(row)]
-    return [(a, b - a, int(row[a])) for a, b in pairwise(borders) if a < b]
 
 
 def written_lengths(start: int, length: int) -> list[int]:
@@ -109,7 +104,7 @@ def _note(pitch: int, sharps: int) -> Any:
     return Note(Pitch(name, octave=octave))
 
 
-def _part(row: np.ndarray, name: str, sharps: int) -> Any:
+def _part(row: np.ndarray, attacks: np.ndarray | None, name: str, sharps: int) -> Any:
     from music21 import clef, instrument, key, meter, note, stream, tie
 
     bars = -(-len(row) // STEPS_PER_BAR)
@@ -117,7 +112,7 @@ def _part(row: np.ndarray, name: str, sharps: int) -> Any:
     measures[0].append([getattr(clef, _CLEFS[name])(), key.KeySignature(sharps), meter.TimeSignature("4/4")])
     padded = np.full(bars * STEPS_PER_BAR, -1, dtype=np.int64)
     padded[: len(row)] = row
-    for start, length, pitch in held_notes(padded):
+    for start, length, pitch in held_notes(padded, attacks):
         lengths = written_lengths(start, length)
         for index, size in enumerate(lengths):
             written = _note(pitch, sharps) if pitch >= 0 else note.Rest()

@@ -1,4 +1,4 @@
-"""What every generation leaves behind: MIDI, MusicXML for chorales, a piano roll, and JSON that says how it was made."""
+"""What every generation leaves behind: MIDI, MusicXML for chorales, a piano roll, and JSON that says how it came."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +30,11 @@ class Length:
 
 def parse_length(text: str, option: str = "--length") -> Length:
     """ "8bars" or "30s"; InputError for anything else, for nothing and for more than an hour or 1,000 bars."""
+    text = text.strip()
     for unit, suffixes, most in (("bars", ("bars", "bar"), 1000), ("s", ("seconds", "sec", "s"), 3600)):
         for suffix in suffixes:
-            number = text.strip().removesuffix(suffix).strip()
-            if number != text.strip():
+            number = text.removesuffix(suffix).strip()
+            if number != text:
                 try:
                     value = float(number)
                 except ValueError:
@@ -44,12 +45,12 @@ def parse_length(text: str, option: str = "--length") -> Length:
     raise InputError(f"{option} {text}: is no length; write it like 8bars or 30s")
 
 
-def tracks_of(codec_name: str, tokens: np.ndarray, tempo: float, name: str = "Piano") -> list[Track]:
-    """Tokens as tracks: S A T B of a chorale, or one piano."""
+def tracks_of(codec_name: str, tokens: np.ndarray, tempo: float, attacks: np.ndarray | None = None) -> list[Track]:
+    """Tokens as tracks: S A T B of a chorale, with `attacks` as in `grid_tracks`, or one piano."""
     decoded = get_codec(codec_name).decode(tokens)
     if codec_name == "chorale":
-        return grid_tracks(decoded, tempo)
-    return [Track(name, 0, False, decoded)]
+        return grid_tracks(decoded, tempo, attacks=attacks)
+    return [Track("Piano", 0, False, decoded)]
 
 
 def write_outputs(
@@ -58,26 +59,30 @@ def write_outputs(
     codec_name: str,
     tokens: np.ndarray,
     tempo: float,
+    seconds: float,
     facts: dict,
     *,
-    more: list[Track] | None = None,
+    beside: list[Track] | None = None,
+    attacks: np.ndarray | None = None,
 ) -> list[str]:
-    """Write STEM.mid, .musicxml (chorales), .png and .json into `out`; returns the paths. `more` are tracks beside (a melody)."""
+    """Write STEM.mid, .musicxml (chorales), .png and .json into `out`; returns the paths, the MIDI file first.
+
+    Shape: tokens (N,), with at least one note among them; attacks (T, 4) where the notes of given voices begin anew.
+    `seconds` is how long the MIDI file is to last; `beside` are tracks to stand before the model's (a melody).
+    """
     from apps.music.figures import piano_roll
 
     output_folder(out)
-    tracks = [*(more or []), *tracks_of(codec_name, tokens, tempo)]
+    tracks = [*(beside or []), *tracks_of(codec_name, tokens, tempo, attacks)]
     tracks = [track for track in tracks if track.notes]
     paths = {"midi": out / f"{stem}.mid", "roll": out / f"{stem}.png", "facts": out / f"{stem}.json"}
-    if not tracks:
-        raise InputError(f"{paths['midi']}: the model wrote no notes; give another --seed or a greater --length")
-    write_midi(paths["midi"], tracks, tempo)
+    write_midi(paths["midi"], tracks, tempo, seconds)
     if codec_name == "chorale":
         from apps.music.musicxml import write_musicxml
 
         paths["score"] = out / f"{stem}.musicxml"
-        write_musicxml(paths["score"], get_codec("chorale").decode(tokens), stem, tempo)
+        write_musicxml(paths["score"], get_codec("chorale").decode(tokens), stem, tempo, attacks)
     piano_roll(paths["roll"], tracks, stem, bar_seconds=240 / tempo if codec_name == "chorale" else None)
     files = [str(path) for path in paths.values()]
-    write_json(paths["facts"], {**facts, "tempo": tempo, "tokens": len(tokens), "files": files})
+    write_json(paths["facts"], {**facts, "tempo": tempo, "seconds": seconds, "tokens": len(tokens), "files": files})
     return files

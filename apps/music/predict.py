@@ -1,84 +1,36 @@
 """Making music with a trained model: generate, continue, harmonise, accompany."""
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 
-from apps.music.codecs import get_codec
 from apps.music.decode import Sampling, sample
-from apps.music.midi import read_grid, read_notes
-from apps.music.model import MusicTransformer
-from apps.music.outputs import Length, tracks_of, write_outputs
+from apps.music.midi import Track, read_grid_and_attacks, read_notes, read_tempo, read_tracks
+from apps.music.notes import Note
+from apps.music.outputs import STEPS_PER_BAR, Length, write_outputs
+from apps.music.player import SHIPPED, Player, export, load
 from shared.command import progress
-from shared.errors import InputError
-from shared.training.checkpoint import load_model, load_weights, save_model
+from shared.errors import InputError, ManyheadsError
+from shared.io.files import output_folder
+from shared.versions import package_version
 
-SHIPPED = Path(__file__).resolve().parents[2] / "data" / "weights" / "chorale.safetensors"
+__all__ = ["SHIPPED", "Player", "accompany", "continue_", "export", "generate", "harmonise", "load", "read_tokens"]
 
-
-@dataclass(frozen=True)
-class Player:
-    """A model with what its card says of it."""
-
-    model: MusicTransformer
-    card: dict[str, Any]
-    codec: ModuleType
-    path: Path
-
-    @property
-    def window(self) -> int:
-        """How many tokens of the past the model was trained to see; decoding keeps as many."""
-        return int(self.card["length"])
-
-
-def load(checkpoint: Path | None, device: str = "auto") -> Player:
-    """Load a model of `music train`, or the shipped chorale model. InputError as `load_model`."""
-    path = checkpoint or SHIPPED
-    state, card = load_model(path, "music")
-    try:
-        model, codec = MusicTransformer(**card["architecture"]), get_codec(card["codec"])
-    except (TypeError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{path}: its card does not describe a music model ({error}); use the one made by train"
-        ) from None
-    load_weights(model, state, path)
-    return Player(model.eval().to(pick_device(device)), card, codec, path)
-
-
-def export(checkpoint: Path | None, out: Path, name: str) -> dict[str, Any]:
-    """Write the weights as float16 with their card; loading turns them back into float32. Raises InputError as `load`."""
-    player = load(checkpoint, "cpu")
-    state = {key: value.half() for key, value in player.model.state_dict().items()}
-    card = {key: value for key, value in player.card.items() if key not in ("sha256", "versions")}
-    if (out / f"{name}.safetensors").exists():
-        raise InputError(f"{out / name}.safetensors: exists already; name another by --name or --out")
-    weights = save_model(out, state, {**card, "precision": "float16"}, name)
-    return {"model": str(weights), "megabytes": round(weights.stat().st_size / 1e6, 2)}
-
-
-def pick_device(name: str) -> torch.device:
-    """ "auto" is CUDA where there is one, else the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError):
-        raise InputError(f"--device {name}: is not available on this machine; use --device cpu") from None
+MOST_BARS = 256  # to harmonise: some minutes of work
 
 
 def generate(player: Player, out: Path, *, length: Length, count: int, tempo: float, sampling: Sampling) -> dict:
     """Music out of nothing: `count` pieces in one batch."""
     _no_melody(player)
-    grammar = _grammar(player, length, tempo, count)
-    pieces, likelihood = _sample(player, grammar, np.array([player.codec.BOS]), sampling)
-    return _write(
-        player, out, "piece", pieces, likelihood, tempo, sampling, {"verb": "generate", "length": asdict(length)}
-    )
+    output_folder(out)
+    grammar, seconds = start_grammar(player, length, tempo, count)
+    pieces, likelihood = play(player, grammar, np.array([player.codec.BOS]), sampling)
+    facts = {"verb": "generate", "length": asdict(length), "count": count}
+    return _write(player, out, "piece", pieces, likelihood, tempo, seconds, sampling, facts)
 
 
 def continue_(
@@ -89,31 +41,42 @@ def continue_(
     length: Length,
     last: Length | None,
     count: int,
-    tempo: float,
+    tempo: float | None,
     sampling: Sampling,
 ) -> dict:
     """`count` continuations of a MIDI file that share one prefill; each file holds the primer and what follows it.
 
-    `last` takes only the primer's last part. Raises InputError when the primer is longer than the model sees.
+    `last` takes only the primer's last part. `tempo` None is the file's. Raises InputError when the primer is longer
+    than the model sees.
     """
     _no_melody(player)
-    tokens = read_tokens(player, primer, tempo, last)
-    limit = player.window * 8 if player.codec.NAME == "chorale" else player.window
+    tempo = tempo or file_tempo(primer)
+    tokens, attacks = read_tokens(player, primer, tempo, last)
+    chorale = player.codec.NAME == "chorale"
+    limit = player.window * 8 if chorale else player.window
     if len(tokens) + 1 > limit:
         raise InputError(
             f"{primer}: holds {len(tokens):,} tokens and the model sees {limit:,}; take its last part by --last 20s"
         )
-    if player.codec.NAME == "chorale":
-        grammar = player.codec.Grammar(count, len(tokens) // 4 + length.steps(tempo))
+    output_folder(out)
+    if chorale:
+        steps = len(tokens) // 4 + length.steps(tempo)
+        seconds, grammar = steps * 15 / tempo, player.codec.Grammar(count, steps)
     else:
-        seconds = max((note.end for note in player.codec.decode(tokens)), default=0.0)
-        grammar = player.codec.Grammar(count, seconds + length.seconds(tempo))
+        seconds = max(note.end for note in player.codec.decode(tokens)) + length.seconds(tempo)
+        grammar = player.codec.Grammar(count, seconds)
     grammar.prime(tokens)
-    prompt = np.concatenate([[player.codec.BOS], tokens])
-    pieces, likelihood = _sample(player, grammar, prompt, sampling)
+    pieces, likelihood = play(player, grammar, np.concatenate([[player.codec.BOS], tokens]), sampling)
     pieces = [np.concatenate([tokens, piece]) for piece in pieces]
-    facts = {"verb": "continue", "primer": str(primer), "primer_tokens": len(tokens), "length": asdict(length)}
-    return _write(player, out, "continuation", pieces, likelihood, tempo, sampling, facts)
+    facts = {
+        "verb": "continue",
+        "primer": str(primer),
+        "primer_tokens": len(tokens),
+        "last": last and asdict(last),
+        "length": asdict(length),
+        "count": count,
+    }
+    return _write(player, out, "continuation", pieces, likelihood, tempo, seconds, sampling, facts, attacks=attacks)
 
 
 def harmonise(
@@ -124,88 +87,140 @@ def harmonise(
     keep: list[str],
     count: int,
     particles: int,
-    tempo: float,
+    tempo: float | None,
     sampling: Sampling,
 ) -> dict:
     """Fill the voices that are not kept. `particles` sequences grow together and the best `count` are written.
 
     The kept voices are forced token by token, and the particles are weighted by how likely the model finds them.
+    `tempo` None is the file's. Raises InputError for voices that are unknown or not in the file, and a melody of more
+    than `MOST_BARS`.
     """
     if player.codec.NAME != "chorale":
         raise InputError(f"{player.path}: is no chorale model; harmonise needs one trained with data.codec = chorale")
     voices = [voice.lower() for voice in player.codec.VOICES]
-    unknown = [voice for voice in keep if voice not in voices]
-    if unknown or not keep or len(set(keep)) == len(voices):
+    keep = [voice.strip().lower() for voice in keep]
+    if not set(keep) <= set(voices) or not 0 < len(set(keep)) < len(voices):
         raise InputError(f"--keep {' '.join(keep)}: name one to three of {', '.join(voices)}")
-    grid = read_grid(melody)
-    kept = np.full(grid.shape, -2)
-    for voice in keep:
-        column = voices.index(voice)
-        kept[:, column] = grid[:, column]
+    tempo = tempo or file_tempo(melody)
+    grid, attacks = read_grid_and_attacks(melody)
+    if len(grid) > MOST_BARS * STEPS_PER_BAR:
+        raise InputError(
+            f"{melody}: is {len(grid) // STEPS_PER_BAR:,} bars long, more than {MOST_BARS}; give a shorter melody"
+        )
+    columns = [voices.index(voice) for voice in keep]
+    for column in columns:
         if (grid[:, column] < 0).all():
             raise InputError(
-                f"{melody}: has no notes for the {voice}; give a file with that voice, or name another by --keep"
+                f"{melody}: has no notes for the {voices[column]}; give a file with that voice, or name another "
+                "by --keep"
             )
-    warnings = _out_of_range(player, grid, [voices.index(voice) for voice in keep])
+    output_folder(out)
+    warnings = _out_of_range(player, grid, columns)
+    kept, restruck = np.full(grid.shape, -2), np.zeros(grid.shape, dtype=bool)
+    kept[:, columns], restruck[:, columns] = grid[:, columns], attacks[:, columns]
     grammar = player.codec.Grammar(max(particles, count), len(grid), fixed=kept)
-    pieces, likelihood = _sample(player, grammar, np.array([player.codec.BOS]), sampling, particles=len(voices))
-    best = [i for i in np.argsort(-likelihood, kind="stable")]
-    distinct = list({pieces[i].tobytes(): i for i in reversed(best)}.values())[::-1]
-    chosen = [i for i in best if i in set(distinct)][:count]
-    facts = {"verb": "harmonise", "melody": str(melody), "keep": keep, "particles": particles, "warnings": warnings}
-    return _write(player, out, "harmonisation", [pieces[i] for i in chosen], likelihood[chosen], tempo, sampling, facts)
+    pieces, likelihood = play(player, grammar, np.array([player.codec.BOS]), sampling, particles=len(voices))
+    # Particles that grew out of one another may be the same: each is written once.
+    best = {pieces[i].tobytes(): i for i in np.argsort(likelihood, kind="stable")}
+    chosen = list(best.values())[::-1][:count]
+    facts = {
+        "verb": "harmonise",
+        "melody": str(melody),
+        "keep": keep,
+        "particles": particles,
+        "count": count,
+        "warnings": warnings,
+    }
+    return _write(
+        player,
+        out,
+        "harmonisation",
+        [pieces[i] for i in chosen],
+        likelihood[chosen],
+        tempo,
+        len(grid) * 15 / tempo,
+        sampling,
+        facts,
+        attacks=restruck,
+    )
 
 
-def accompany(player: Player, melody: Path, out: Path, *, count: int, tempo: float, sampling: Sampling) -> dict:
-    """An accompaniment for a melody, as long as the melody; the MIDI holds both, each on its own track."""
-    if not player.card["architecture"].get("source_vocab"):
+def accompany(player: Player, melody: Path, out: Path, *, count: int, tempo: float | None, sampling: Sampling) -> dict:
+    """An accompaniment for a melody, as long as the melody; the MIDI holds both, the melody as it is given, each on its
+    own track.
+
+    Of a file with a track named Melody it is that track, else all notes. `tempo` None is the file's.
+    """
+    if not player.accompanies:
         raise InputError(
-            f"{player.path}: was not trained to accompany; train one with `manyheads music train --config accompany --data POP909`"
+            f"{player.path}: was not trained to accompany; "
+            "train one with `manyheads music train --config accompany --data POP909`"
         )
-    notes = read_notes(melody)
-    tokens = player.codec.encode(notes)
+    tempo = tempo or file_tempo(melody)
+    tune = _melody(melody)
+    tokens = player.codec.encode(tune.notes)
     if len(tokens) > 4 * player.window:
         raise InputError(
             f"{melody}: holds {len(tokens):,} tokens, more than {4 * player.window:,}; give a shorter melody"
         )
-    grammar = player.codec.Grammar(count, max(note.end for note in notes))
-    pieces, likelihood = _sample(player, grammar, np.array([player.codec.BOS]), sampling, melody=tokens)
-    beside = [track._replace(name="Melody") for track in tracks_of("performance", tokens, tempo)]
-    facts = {"verb": "accompany", "melody": str(melody)}
-    return _write(player, out, "accompaniment", pieces, likelihood, tempo, sampling, facts, more=beside)
+    output_folder(out)
+    seconds = max(note.end for note in tune.notes)
+    grammar = player.codec.Grammar(count, seconds)
+    pieces, likelihood = play(player, grammar, np.array([player.codec.BOS]), sampling, melody=tokens)
+    facts = {"verb": "accompany", "melody": str(melody), "melody_track": tune.name, "count": count}
+    beside = [tune._replace(name="Melody")]
+    return _write(player, out, "accompaniment", pieces, likelihood, tempo, seconds, sampling, facts, beside=beside)
 
 
-def read_tokens(player: Player, path: Path, tempo: float, last: Length | None = None) -> np.ndarray:
-    """A MIDI file in the model's codec, or its last part. Raises InputError as the MIDI reader does."""
+def file_tempo(path: Path) -> float:
+    """The tempo of a MIDI file, within what makes music: 20 to 300 quarters a minute. InputError as the reader's."""
+    return min(300.0, max(20.0, read_tempo(path)))
+
+
+def read_tokens(
+    player: Player, path: Path, tempo: float, last: Length | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """A MIDI file in the model's codec, (N,), or its last part: for chorales from the bar line before on.
+
+    Beside it for chorales where notes begin, (N / 4, 4) bool, else None. Raises InputError as the MIDI reader does, and
+    when no note begins in the last part.
+    """
     if player.codec.NAME == "chorale":
-        grid = read_grid(path)
-        # Whole beats, so that what is left keeps its place in the bar as far as it can.
-        return player.codec.encode(grid if last is None else grid[-max(4, last.steps(tempo) // 4 * 4) :])
+        grid, attacks = read_grid_and_attacks(path)
+        steps = len(grid) if last is None else min(len(grid), last.steps(tempo))
+        first = (len(grid) - steps) // STEPS_PER_BAR * STEPS_PER_BAR
+        return player.codec.encode(grid[first:]), attacks[first:]
     notes = read_notes(path)
     if last is not None:
-        begin = max(note.end for note in notes) - last.seconds(tempo)
+        begin = max(0.0, max(note.end for note in notes) - last.seconds(tempo))
         notes = [note._replace(start=note.start - begin, end=note.end - begin) for note in notes if note.start >= begin]
-    return player.codec.encode(notes)
+        if not notes:
+            raise InputError(f"{path}: no note begins in its last {last.seconds(tempo):g} seconds; take more by --last")
+    return player.codec.encode(notes), None
 
 
-def _grammar(player: Player, length: Length, tempo: float, count: int):
+def start_grammar(player: Player, length: Length, tempo: float, count: int) -> tuple[Any, float]:
+    """The codec's grammar for `count` pieces of a length, and that length in seconds (of chorales: of whole 16ths)."""
     if player.codec.NAME == "chorale":
-        return player.codec.Grammar(count, length.steps(tempo))
-    return player.codec.Grammar(count, length.seconds(tempo))
+        steps = length.steps(tempo)
+        return player.codec.Grammar(count, steps), steps * 15 / tempo
+    return player.codec.Grammar(count, length.seconds(tempo)), length.seconds(tempo)
 
 
-def _sample(
-    player: Player, grammar, prompt: np.ndarray, sampling: Sampling, **more
+def play(
+    player: Player, grammar: Any, prompt: np.ndarray, sampling: Sampling, **more: Any
 ) -> tuple[list[np.ndarray], np.ndarray]:
+    """`decode.sample` with the player's model and window, under a progress bar."""
     with progress() as bar:
-        task = bar.add_task("tokens", total=getattr(grammar, "length", None))
+        task = bar.add_task("% written", total=100)
         return sample(
             player.model,
             grammar,
             prompt,
             sampling,
             window=player.window,
-            on_step=lambda done: bar.update(task, completed=done),
+            on_step=lambda: bar.update(task, completed=int(100 * grammar.progress)),
             **more,
         )
 
@@ -217,11 +232,18 @@ def _write(
     pieces: list[np.ndarray],
     likelihood: np.ndarray,
     tempo: float,
+    seconds: float,
     sampling: Sampling,
     facts: dict,
-    more: list | None = None,
+    **more: Any,
 ) -> dict:
-    order = np.argsort(-likelihood, kind="stable")
+    """Write the pieces by rank of their likelihood. ManyheadsError, and nothing written, when none has a note."""
+    order = [i for i in np.argsort(-likelihood, kind="stable") if _sounds(player, pieces[i])]
+    if not order:
+        raise ManyheadsError("the model wrote no notes; try another --seed, or a greater --length")
+    warnings = facts.get("warnings", [])
+    if len(order) < len(pieces):
+        warnings = [*warnings, f"{len(pieces) - len(order)} of {len(pieces)} pieces had no notes and are left out"]
     rows = []
     for rank, i in enumerate(order, 1):
         name = f"{stem}-{rank}" if len(order) > 1 else stem
@@ -232,20 +254,35 @@ def _write(
             "log_likelihood_per_token": value,
             "sampling": asdict(sampling),
             "model": {"path": player.path.name, "sha256": player.card["sha256"]},
+            "versions": {"manyheads": package_version(), "torch": torch.__version__},
+            "device": next(player.model.parameters()).device.type,
         }
-        files = write_outputs(out, name, player.codec.NAME, pieces[i], tempo, kept, more=more)
+        files = write_outputs(out, name, player.codec.NAME, pieces[i], tempo, seconds, kept, **more)
         rows.append({"name": name, "log_likelihood_per_token": value, "midi": files[0]})
     return {
         "out": str(out),
         "seed": sampling.seed,
         "pieces": rows,
-        **({"warnings": facts["warnings"]} if facts.get("warnings") else {}),
+        **({"warnings": warnings} if warnings else {}),
     }
 
 
+def _sounds(player: Player, tokens: np.ndarray) -> bool:
+    return bool((tokens < 128).any())  # in both codecs these are the pitches
+
+
 def _no_melody(player: Player) -> None:
-    if player.card["architecture"].get("source_vocab"):
+    if player.accompanies:
         raise InputError(f"{player.path}: accompanies a melody; use `manyheads music accompany MELODY.mid`")
+
+
+def _melody(path: Path) -> Track:
+    tracks = [track for track in read_tracks(path) if not track.is_drum]
+    if not tracks:
+        raise InputError(f"{path}: holds drums alone; give a file with a melody")
+    chosen = [track for track in tracks if track.name.strip().lower() == "melody"] or tracks
+    notes: list[Note] = sorted(note for track in chosen for note in track.notes)
+    return chosen[0]._replace(notes=notes)
 
 
 def _out_of_range(player: Player, grid: np.ndarray, columns: list[int]) -> list[str]:
@@ -255,8 +292,8 @@ def _out_of_range(player: Player, grid: np.ndarray, columns: list[int]) -> list[
         low, high = player.codec.VOICE_RANGES[column]
         if pitches.min() < low or pitches.max() > high:
             warnings.append(
-                f"the {player.codec.VOICES[column].lower()} goes from {pitches.min()} to {pitches.max()}, the model knows "
-                f"{low} to {high} (MIDI pitches); transpose it for a better result"
+                f"the {player.codec.VOICES[column].lower()} goes from {pitches.min()} to {pitches.max()}, "
+                f"the model knows {low} to {high} (MIDI pitches); transpose it for a better result"
             )
             print(f"note: {warnings[-1]}", file=sys.stderr)
     return warnings

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from apps.music import novelty
-from apps.music.corpora import load_corpus
+from apps.music.data import read_corpus
 from apps.music.figures import piano_roll
-from apps.music.midi import read_grid, read_notes, read_tracks
+from apps.music.midi import read_grid, read_notes, read_tempo, read_tracks
 from apps.music.voice_leading import KINDS, summarise
 from shared.errors import InputError
 from shared.io.files import output_folder, write_json
@@ -13,41 +13,53 @@ from shared.report.page import Section, write_page
 
 
 def report(files: list[Path], data: Path | None, codec: str, out: Path) -> dict:
-    """Compare MIDI files with the training pieces of `data` (None: music21's chorales) and write report.html and report.json.
+    """Compare MIDI files with the training pieces of `data` (None: music21's chorales): report.html and report.json.
 
-    Novelty: the longest run of notes shared with a training piece, with its source and bar. Chorales: voice-leading marks beside
-    the same counts on held-out pieces (those that no model trained on this data has seen).
+    Novelty: the longest run of notes shared with a training piece, with its source and bar. Chorales: voice-leading
+    marks beside the same counts on held-out pieces (those that no model trained on this data has seen). Raises
+    InputError for a file that cannot be read and for data without training pieces.
     """
     if not files:
         raise InputError("report: name at least one MIDI file")
     chorale = codec == "chorale"
     music = [read_grid(path) if chorale else read_notes(path) for path in files]
-    corpus = load_corpus(data, codec)
+    corpus = read_corpus(data, codec)
+    training, held_out = corpus.splits["train"], corpus.splits["test"] or corpus.splits["valid"]
+    if not training:
+        raise InputError(f"{corpus.name}: its train split is empty; give data with pieces to compare with")
     output_folder(out)
     found, sections, rolls = [], [], []
-    for path, piece in zip(files, music, strict=True):
-        result = novelty.longest_shared_run(piece, corpus.splits["train"])
+    for path, piece, name in zip(files, music, _names(files), strict=True):
+        result = novelty.longest_shared_run(piece, training)
         found.append({"file": str(path), "sentences": novelty.describe(result), **result})
-        roll = out / f"{path.stem}.png"
-        piano_roll(roll, read_tracks(path), path.stem)
+        roll = out / f"{name}.png"
+        piano_roll(roll, read_tracks(path), name, bar_seconds=240 / read_tempo(path) if chorale else None)
         rolls.append(roll)
-        sections.append(Section(path.stem, "\n\n".join(novelty.describe(result)), figures=[roll]))
-    result = {"data": corpus.name, "pieces_compared": len(corpus.splits["train"]), "novelty": found}
-    if chorale:
+        sections.append(Section(name, "\n\n".join(novelty.describe(result)), figures=[roll]))
+    result = {"data": corpus.name, "pieces_compared": len(training), "novelty": found}
+    if chorale and held_out:
         from apps.music.codecs.chorale import decode
 
-        held_out = [decode(piece.variants[0]) for piece in corpus.splits["test"] or corpus.splits["valid"]]
-        rows = leading_table(music, held_out)
+        rows = leading_table(music, [decode(piece.variants[0]) for piece in held_out])
         result["voice_leading"] = rows
         text = (
-            "Marks for each 100 changes of chord, mean over pieces. Bach breaks each of these rules now and then; a number near "
-            f"that of the {len(held_out)} held-out pieces is what to hope for, not zero."
+            "Marks for each 100 changes of chord, mean over pieces. Bach breaks each of these rules now and then; a "
+            f"number near that of the {len(held_out)} held-out pieces is what to hope for, not zero."
         )
         sections.insert(0, Section("Voice leading", text, table=rows))
-    intro = f"Compared with the {len(corpus.splits['train'])} training pieces of {corpus.name}."
+    intro = f"Compared with the {len(training)} training pieces of {corpus.name}."
     write_page(out / "report.html", "Report on generated music", sections, intro)
     write_json(out / "report.json", result)
     return {**result, "page": str(out / "report.html"), "written": [str(path) for path in rolls]}
+
+
+def _names(files: list[Path]) -> list[str]:
+    """The files' names without their endings; of those that would be the same, with a number."""
+    names: list[str] = []
+    for path in files:
+        number = 1 + sum(path.stem == other.stem for other in files[: len(names)])
+        names.append(path.stem if number == 1 else f"{path.stem} ({number})")
+    return names
 
 
 def leading_table(made: list, held_out: list) -> list[dict]:

@@ -4,34 +4,53 @@ import json
 from pathlib import Path
 
 from apps.music.config import MusicConfig
-from apps.music.corpora import load_corpus, summary
-from apps.music.data import MusicData
+from apps.music.corpora import Corpus, summary
+from apps.music.data import MusicData, read_corpus
 from apps.music.model import MusicTransformer
+from apps.music.player import load
 from apps.music.task import MusicTask, architecture
+from shared.command import is_main_process
 from shared.errors import InputError
-from shared.training.checkpoint import load_model, load_weights, save_model
-from shared.training.run_folder import start_run
+from shared.io.files import read_json, write_json
+from shared.training.callbacks import LAST
+from shared.training.checkpoint import load_weights, save_model
+from shared.training.run_folder import refuse_to_overwrite, start_run
 from shared.training.seeds import seed_everything
 from shared.training.trainer import Hardware, fit
+
+DATA = "data.json"  # in a run folder: what it is trained on, and what was left out of it
 
 
 def train(config: MusicConfig, data: Path | None, out: Path, *, seed: int, resume: bool, hardware: Hardware) -> dict:
     """Train on `data` (None: music21's chorales) into the run folder `out`; returns what came of it.
 
-    Raises InputError for data or settings that cannot be trained on, and when `out` holds another run.
+    Raises InputError for data or settings that cannot be trained on, and when `out` holds another run; nothing is
+    written then.
     """
-    corpus = load_corpus(data, config.data.codec, stretches=config.data.stretches)
-    processes = 1 if hardware.devices == "auto" else int(hardware.devices) * hardware.num_nodes
+    hardware.check()
+    if not resume:
+        refuse_to_overwrite(out)  # rather now than after all files have been read
+    corpus = read_corpus(data, config.data.codec, config.data.stretches)
     module = MusicData(
-        corpus, config.data, batch=config.train.batch, steps=config.train.steps, seed=seed, processes=processes
+        corpus,
+        config.data,
+        batch=config.train.batch,
+        steps=config.train.steps,
+        seed=seed,
+        processes=hardware.processes,
     )
-    # The time limit is no part of a run's identity: a run is gone on with under a larger one.
-    untimed = config.model_copy(update={"train": config.train.model_copy(update={"minutes": None})})
-    start_run(out, untimed, resume)
     seed_everything(seed)  # before the model is made, since its first weights are drawn
     task = MusicTask(config)
-    if config.train.start:
+    if config.train.start and not (resume and (out / LAST).exists()):
         start_from(task.model, Path(config.train.start), config.data.codec)
+    # The time limit is no part of a run's identity: a run is gone on with under a larger one.
+    untimed = config.model_copy(update={"train": config.train.model_copy(update={"minutes": None})})
+    if resume:
+        same_data(out, corpus)
+    start_run(out, untimed, resume)
+    skipped = [f"{name}: {reason}" for name, reason in corpus.skipped]
+    if is_main_process():
+        write_json(out / DATA, {**summary(corpus), "skipped": skipped})
     result = fit(
         task,
         module,
@@ -68,15 +87,23 @@ def train(config: MusicConfig, data: Path | None, out: Path, *, seed: int, resum
         "finished": result.finished,
         **metrics,
         "data": summary(corpus),
+        "skipped": skipped,
     }
+
+
+def same_data(run: Path, corpus: Corpus) -> None:
+    """Raises InputError when `run` was started on other music than `corpus`."""
+    path = run / DATA
+    if path.exists() and (before := read_json(path))["sha256"] != corpus.sha256:
+        raise InputError(f"{path}: the run began with other data ({before['name']}); resume it with the same --data")
 
 
 def start_from(model: MusicTransformer, path: Path, codec: str) -> None:
     """Take the first weights from a trained model. Raises InputError when its codec or its sizes are others."""
-    state, card = load_model(path, "music")
-    if card["codec"] != codec:
-        raise InputError(f"{path}: speaks the codec {card['codec']}, not {codec}; set data.codec or train.start")
-    load_weights(model, state, path)
+    player = load(path, "cpu")
+    if codec != player.codec.NAME:
+        raise InputError(f"{path}: speaks the codec {player.codec.NAME}, not {codec}; set data.codec or train.start")
+    load_weights(model, player.model.state_dict(), path)
 
 
 def learning_curve(run: Path) -> Path:

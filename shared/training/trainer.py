@@ -48,6 +48,18 @@ class Hardware:
         if self.devices != "auto" and not (str(self.devices).isdecimal() and int(self.devices) > 0):
             raise InputError(f"--devices {self.devices}: is neither a number above 0 nor auto")
 
+    @property
+    def processes(self) -> int:
+        """How many processes train together, on all machines: one for each device."""
+        if self.devices != "auto":
+            return int(self.devices) * self.num_nodes
+        return (max(1, torch.cuda.device_count()) if self.device in ("auto", "cuda") else 1) * self.num_nodes
+
+    def check(self) -> None:
+        """Raises `InputError` for what Lightning refuses; `fit` does so too, but an app has written files by then."""
+        with _quiet():
+            _trainer([], self, Path(), {"max_epochs": 1, "gradient_clip": None, "accumulate": 1})
+
 
 @dataclass(frozen=True)
 class FitResult:

@@ -42,6 +42,11 @@ class Grammar:
         """(B,) bool: which sequences have had their EOS."""
         return np.full(self.batch, self.ended)
 
+    @property
+    def progress(self) -> float:
+        """How much of the length is written, 0 to 1."""
+        return self.position / self.length
+
     def allowed(self) -> np.ndarray:
         """(B, VOCAB_SIZE) bool, a new array: the legal next tokens; every row has at least one."""
         return np.repeat(self._mask()[None], self.batch, axis=0)

@@ -54,6 +54,11 @@ class Grammar:
         """(B,) bool: which sequences have had their EOS."""
         return self._done.copy()
 
+    @property
+    def progress(self) -> float:
+        """How much of the length is written, 0 to 1; of the batch the least."""
+        return min(1.0, int(self._clock.min()) / self.end)
+
     def allowed(self) -> np.ndarray:
         """(B, VOCAB_SIZE) bool, a new array: the legal next tokens; every row has at least one."""
         if self._mask is None:

@@ -1,6 +1,7 @@
 """Small music that tests train on, all of our own making, and the command line as tests use it."""
 
 import contextlib
+import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -110,6 +111,37 @@ def manyheads() -> Manyheads:
     return run
 
 
+def state_of(folder: Path) -> dict[str, str]:
+    """Every file and folder below `folder`, with a hash of what it holds."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        if path.is_file()
+        else "folder"
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@pytest.fixture
+def refused(manyheads: Manyheads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Runs a command in `tmp_path` that must be refused; returns the line that says why."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object, code: int = 2) -> str:
+        before = state_of(tmp_path)
+        done = manyheads("music", *arguments)
+        assert done.code == code, done
+        assert done.out == ""
+        assert done.err.startswith("error: ")
+        assert done.err.count("\n") == 1
+        assert done.err.endswith("\n")
+        assert "Traceback" not in done.err
+        assert "internal error" not in done.err
+        assert state_of(tmp_path) == before
+        return done.err
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def make_chorale() -> Callable[..., np.ndarray]:
     """make_chorale(seed, beats=16): see `chorale`."""
@@ -143,11 +175,11 @@ def tune(seed: int, count: int = 40) -> list[Any]:
 
 @pytest.fixture(scope="session")
 def midi_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixteen piano tunes, some in a folder below, with two files that cannot be used among them."""
+    """Thirteen piano tunes, some in a folder below, with two files that cannot be used among them."""
     from apps.music.midi import Track, write_midi
 
     folder = tmp_path_factory.mktemp("tunes")
-    for seed in range(16):
+    for seed in range(13):
         write_midi(folder / ("more" if seed % 3 else ".") / f"tune{seed}.mid", [Track("Piano", 0, False, tune(seed))])
     (folder / "cut.mid").write_bytes((folder / "tune0.mid").read_bytes()[:100])
     (folder / "letter.midi").write_text("Dear Sir or Madam")

@@ -13,7 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.music.codecs import performance
-from apps.music.midi import Track, grid_tracks, read_grid, read_notes, read_tempo, read_tracks, write_midi
+from apps.music.midi import (
+    Track,
+    grid_tracks,
+    read_grid,
+    read_grid_and_attacks,
+    read_notes,
+    read_tempo,
+    read_tracks,
+    write_midi,
+)
 from apps.music.notes import Note
 from shared.errors import InputError
 
@@ -267,6 +276,30 @@ def test_held_notes_are_one_note():
     assert tracks[0].notes == [Note(0, 1, 72, 80)]
     assert tracks[1].notes == [Note(0, 0.75, 67, 80), Note(0.75, 1, 65, 80)]
     assert tracks[2].notes == []
+
+
+def test_a_repeated_note_is_told_from_a_held_one(tmp_path):
+    notes = [Note(0, 0.5, 72, 80), Note(0.5, 1, 72, 80), Note(1, 2, 71, 80)]
+    bass = [Note(0, 2, 48, 80)]
+    for name, tracks in {
+        "voices": [Track("Soprano", 52, False, notes), Track("Bass", 52, False, bass)],
+        "piano": [Track("Piano", 0, False, sorted(notes + bass))],
+    }.items():
+        write_midi(tmp_path / f"{name}.mid", tracks)
+        grid, attacks = read_grid_and_attacks(tmp_path / f"{name}.mid")
+        assert [np.flatnonzero(column).tolist() for column in attacks.T] == [[0, 4, 8], [], [], [0]]
+        assert grid_tracks(grid, 120.0, attacks=attacks)[0].notes == notes
+        assert grid_tracks(grid, 120.0, attacks=attacks[:3])[0].notes == grid_tracks(grid, 120.0)[0].notes
+        assert len(grid_tracks(grid, 120.0)[0].notes) == 2
+
+
+def test_a_file_lasts_as_long_as_it_is_told_to(tmp_path):
+    track = Track("Piano", 0, False, [Note(0, 1, 60, 80)])
+    for seconds, lasts in ((None, 1.0), (0.5, 1.0), (3.25, 3.25)):
+        write_midi(tmp_path / "a.mid", [track], 90.0, seconds)
+        assert pretty_midi.PrettyMIDI(str(tmp_path / "a.mid")).get_end_time() == pytest.approx(lasts, abs=0.002)
+        assert symusic.Score(str(tmp_path / "a.mid")).to("second").end() == pytest.approx(lasts, abs=0.002)
+        assert read_notes(tmp_path / "a.mid")[0].end == pytest.approx(1.0, abs=0.002)
 
 
 def test_one_polyphonic_track_is_read_from_its_outer_voices(tmp_path):

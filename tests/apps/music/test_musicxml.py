@@ -75,6 +75,17 @@ def test_title_tempo_and_clefs(tmp_path):
     assert score.parts[0].flatten().getElementsByClass("TimeSignature")[0].ratioString == "4/4"
 
 
+def test_a_repeated_note_is_written_twice_where_it_is_known(tmp_path):
+    grid = np.tile([72, 67, 60, 48], (8, 1))
+    attacks = np.zeros((6, 4), dtype=bool)
+    attacks[[0, 4], 0] = True
+    write_musicxml(tmp_path / "a.musicxml", grid, "Repeated", attacks=attacks)
+    parts = music21.converter.parse(tmp_path / "a.musicxml").parts
+    lengths = [[float(note.quarterLength) for note in part.flatten().notes] for part in parts]
+    assert lengths == [[1.0, 1.0], [2.0], [2.0], [2.0]]
+    assert not any(note.tie for part in parts for note in part.flatten().notes)
+
+
 def test_the_same_piece_gives_the_same_file(tmp_path):
     for name in ("a", "b"):
         write_musicxml(tmp_path / f"{name}.musicxml", CADENCE, "Cadence")
