@@ -1,5 +1,6 @@
 """`explain`: what a model looks back at when it writes a note, as arcs over a piano roll."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,15 @@ def explain(
     for path in files:
         attention_arcs(path, notes, arcs, f"What layer {index + 1} looks at: {music.name}", strongest=24)
     table.sort(key=lambda line: -line["weight"])
-    write_json(out / "attention.json", {"music": str(music), "layer": index + 1, "arcs": table})
+    facts = {
+        "music": str(music),
+        "last": last and asdict(last),
+        "layer": index + 1,
+        "at": begin,
+        "span": span,
+        "model": {"path": player.path.name, "sha256": player.card["sha256"]},
+    }
+    write_json(out / "attention.json", {**facts, "arcs": table})
     return {
         "layer": index + 1,
         "notes_asked": len(asking),

@@ -30,7 +30,14 @@ def test_choose_keeps_to_top_k_and_top_p() -> None:
 def test_illegal_tokens_are_never_chosen() -> None:
     logits = torch.full((200, 6), float("-inf"))
     logits[:, 4] = -50.0
-    for sampling in (Sampling(), Sampling(top_k=3), Sampling(top_p=0.5), Sampling(temperature=0)):
+    for sampling in (
+        Sampling(),
+        Sampling(top_k=3),
+        Sampling(top_p=0.5),
+        Sampling(temperature=0),
+        Sampling(temperature=1e-40),
+        Sampling(temperature=1e30),
+    ):
         assert (choose(logits, sampling, torch.Generator().manual_seed(1)) == 4).all()
 
 
