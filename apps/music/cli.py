@@ -257,7 +257,12 @@ def report(
     """How new the music is (the longest quotation of a training piece) and how well its voices are led."""
     from apps.music.report import report as work
 
-    command.emit(work(files, data, codec, out), as_json)
+    result = work(files, data, codec, out)
+    if not as_json:  # people get the sentences; every number lies in report.json
+        result["novelty"] = [
+            {"file": Path(row["file"]).name, "longest shared run": row["sentences"][0]} for row in result["novelty"]
+        ]
+    command.emit(result, as_json)
 
 
 @app.command()

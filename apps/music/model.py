@@ -111,9 +111,8 @@ class MusicTransformer(nn.Module):
         Huang et al. 2018, Music Transformer, arXiv 1809.04281, sections 3 and 4.
     Deviations:
         The place in the bar is ours (the paper's raster models know it only through absolute positions). Pre-norm, as
-        the
-        authors' code. Labels are added to the embedding, not concatenated. The clocks are ours: they align melody and
-        accompaniment, which relative attention inside each alone cannot. Dropout after each sub-layer, none inside.
+        the authors' code. Labels are added to the embedding, not concatenated. The clocks are ours: they align melody
+        and accompaniment, which relative attention inside each alone cannot. Dropout after each sub-layer, none inside.
     """
 
     def __init__(

@@ -31,8 +31,7 @@ def blocked_attention(
 
     Shape:
         q, k, v (B, H, L, D); table as in `RelativeAttention` or None; keep (B, L), False closes a key; relations:
-        pairs of
-        q R^T (B, H, L, 2 R - 1) and coordinates (B, L). Returns (B, H, L, D); a query with no open key gets 0.
+        pairs of q R^T (B, H, L, 2 R - 1) and coordinates (B, L). Returns (B, H, L, D); a query with no open key gets 0.
     Complexity:
         O(L^2 D) time, O(L D + L R) memory beside one block.
     """

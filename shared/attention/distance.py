@@ -25,11 +25,10 @@ def skew(qe: Tensor, keys: int) -> Tensor:
 
     Shape:
         qe (..., L, W) contiguous, W > keys -> a view (..., L, keys). Where a row would run past its end it shows
-        values of the
-        next row: those places must be masked (causal) or not exist.
+        values of the next row: those places must be masked (causal) or not exist.
     Reference:
-        Huang et al. 2018, arXiv 1809.04281, section 3 (memory efficient implementation) (the paper's L x L procedure
-        is the case L = keys).
+        Huang et al. 2018, arXiv 1809.04281, section 3 (memory efficient implementation);
+        the paper's L x L procedure is the case L = keys.
     """
     queries, width = qe.shape[-2:]
     flat = qe.flatten(-2)[..., queries - 1 : queries - 1 + queries * (width - 1)]

@@ -14,9 +14,8 @@ class Mechanism:
     Fields:
         build: (dim, heads) -> a small module; `dim` is divisible by `heads`, and either may be odd.
         inputs: (batch, length, dim, generator) -> the module's arguments by name, in float64. The value under `x` is
-        the one
-            that gets perturbed and differentiated; the module may take fewer of them (what it does not name is left
-            out).
+            the one that gets perturbed and differentiated; the module may take fewer of them (what it does not name is
+            left out).
         reference: (module, **inputs) -> what the module must return, written plainly from the equation.
         causal: position t of the output (B, L, ...) depends on inputs up to t only.
         cached: the module decodes step by step through `new_cache` and equals itself without the cache.

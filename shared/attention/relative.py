@@ -23,14 +23,14 @@ class RelativeAttention(nn.Module):
 
     Shape:
         x (B, L, dim) -> (B, L, dim). `coordinates`: for each relation a (B, L) integer tensor. `keep` (B, L): False
-        closes a key (padding). With `cache`, x holds the next positions only. Recorded map: (B, H, L, S).
+        closes a key (padding; not together with a cache). With `cache`, x holds the next positions only. Recorded map:
+        (B, H, L, S).
     Reference:
         Huang et al. 2018, Music Transformer, arXiv 1809.04281, sections 3 and 4.
     Deviations:
         Distances of `max_distance` or more contribute zero (the paper: an embedding each, up to its maximum length;
-        the authors'
-        code: likewise zero). `max_distance=0` is plain attention: the paper's ablation. Not causal: rows for both
-        directions. Relations use both signs of the difference; the paper does not say.
+        the authors' code: likewise zero). `max_distance=0` is plain attention: the paper's ablation. Not causal: rows
+        for both directions. Relations use both signs of the difference; the paper does not say.
     Complexity:
         O(L S D) time a head; memory for the logits O(block x S), in evaluation and in training (see
         `blocked_attention`).
