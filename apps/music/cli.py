@@ -123,10 +123,11 @@ def generate(
 ) -> None:
     """Write music out of nothing, as MIDI, score, piano roll and JSON."""
     from apps.music.outputs import parse_length
+
+    wanted = parse_length(length)
     from apps.music.predict import generate as work
     from apps.music.predict import load
 
-    wanted = parse_length(length)
     sampling = _sampling(temperature, top_k, top_p, seed)
     result = work(load(checkpoint, device), out, length=wanted, count=count, tempo=tempo, sampling=sampling)
     command.emit(result, as_json)
@@ -150,10 +151,11 @@ def continue_(
 ) -> None:
     """Continue a motif: several continuations that share its beginning, ranked by likelihood."""
     from apps.music.outputs import parse_length
+
+    wanted, part = parse_length(length), None if last is None else parse_length(last, "--last")
     from apps.music.predict import continue_ as work
     from apps.music.predict import load
 
-    wanted, part = parse_length(length), parse_length(last, "--last") if last else None
     sampling = _sampling(temperature, top_k, top_p, seed)
     player = load(checkpoint, device)
     result = work(player, primer, out, length=wanted, last=part, count=count, tempo=tempo, sampling=sampling)
@@ -236,11 +238,12 @@ def explain(
     as_json: command.JsonOption = False,
 ) -> None:
     """Show which notes the model looks back at: arcs over the piano roll, one row for each head."""
-    from apps.music.explain import explain as work
     from apps.music.outputs import parse_length
+
+    part = None if last is None else parse_length(last, "--last")
+    from apps.music.explain import explain as work
     from apps.music.predict import load
 
-    part = parse_length(last, "--last") if last else None
     player = load(checkpoint, device)
     result = work(player, music, out, layer=layer, at=at, span=span, strongest=strongest, last=part)
     command.emit(result, as_json)

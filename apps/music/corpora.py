@@ -15,10 +15,11 @@ from apps.music.readers.bach import chorale_files
 from apps.music.readers.jsb import read_jsb
 from apps.music.readers.layouts import Layout, find_layout
 from apps.music.readers.parse import Job, Parsed, parse_all
+from shared.command import progress as show_progress
 from shared.errors import InputError
 from shared.io.files import sha256
 
-__all__ = ["SPLITS", "Corpus", "Piece", "load_corpus", "split_by_key", "summary"]
+__all__ = ["SPLITS", "Corpus", "Piece", "load_corpus", "read_corpus", "split_by_key", "summary"]
 
 CODECS = ("performance", "chorale")
 
@@ -81,6 +82,18 @@ def load_corpus(
     with unpacked(data) as inside:
         layout = find_layout(inside, data.name.split(".")[0], codec)
         return _through_cache(layout, codec, stretches, folder, workers, progress)
+
+
+def read_corpus(data: Path | None, codec: str, stretches: tuple[float, ...] = (1.0,)) -> Corpus:
+    """`load_corpus` with a progress bar, since the first time may take minutes."""
+    with show_progress() as bar:
+        task = bar.add_task("files read", total=None)
+        return load_corpus(
+            data,
+            codec,
+            stretches=stretches,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
 
 
 def split_by_key(keys: list[str]) -> list[str]:

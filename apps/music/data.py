@@ -1,7 +1,5 @@
 """Training sequences out of a corpus. Each is a function of (seed, epoch, index), so that a resumed run repeats it."""
 
-from pathlib import Path
-
 import lightning
 import numpy as np
 import torch
@@ -9,30 +7,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from apps.music.codecs import get_codec
+from apps.music.codecs.performance import clock_of
 from apps.music.config import DataConfig
-from apps.music.corpora import Corpus, Piece, load_corpus
-from shared.command import progress
+from apps.music.corpora import Corpus, Piece
 from shared.errors import InputError
-
-SHIFT_FIRST, SHIFT_LAST = 256, 355  # time shifts of the performance codec, 1 to 100 steps of 10 ms
-
-
-def read_corpus(data: Path | None, codec: str, stretches: tuple[float, ...] = (1.0,)) -> Corpus:
-    """`load_corpus` with a progress bar, since the first time may take minutes."""
-    with progress() as bar:
-        task = bar.add_task("files read", total=None)
-        return load_corpus(
-            data,
-            codec,
-            stretches=stretches,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-
-
-def clock_of(tokens: np.ndarray, axis: int = 0) -> np.ndarray:
-    """Performance tokens, (N,) or more axes -> int64 alike: the time after each along `axis`, in steps of 10 ms."""
-    tokens = np.asarray(tokens, dtype=np.int64)
-    return np.where((tokens >= SHIFT_FIRST) & (tokens <= SHIFT_LAST), tokens - SHIFT_FIRST + 1, 0).cumsum(axis)
 
 
 def with_specials(codec, tokens: np.ndarray) -> np.ndarray:

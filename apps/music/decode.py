@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from apps.music.data import clock_of
+from apps.music.codecs.performance import clock_of
 from apps.music.model import MusicTransformer
 
 COLDEST = 1e-3  # below it the likeliest token has all the probability, and logits / temperature overflow

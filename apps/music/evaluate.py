@@ -7,8 +7,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from apps.music.config import DataConfig
-from apps.music.corpora import Piece
-from apps.music.data import Windows, collate, counted, read_corpus
+from apps.music.corpora import Piece, read_corpus
+from apps.music.data import Windows, collate, counted
 from apps.music.decode import Sampling
 from apps.music.histograms import PITCH_CLASSES, distance, duration_histogram, pitch_class_histogram
 from apps.music.outputs import Length

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from apps.music.data import clock_of
+from apps.music.codecs.performance import clock_of
 from apps.music.decode import as_batch
 from apps.music.figures import attention_arcs
 from apps.music.midi import held_notes

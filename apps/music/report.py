@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from apps.music import novelty
-from apps.music.data import read_corpus
+from apps.music.corpora import read_corpus
 from apps.music.figures import piano_roll
 from apps.music.midi import read_grid, read_notes, read_tempo, read_tracks
 from apps.music.voice_leading import KINDS, summarise

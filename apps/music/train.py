@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from apps.music.config import MusicConfig
-from apps.music.corpora import Corpus, summary
-from apps.music.data import MusicData, read_corpus
+from apps.music.corpora import Corpus, read_corpus, summary
+from apps.music.data import MusicData
 from apps.music.model import MusicTransformer
 from apps.music.player import load
 from apps.music.task import MusicTask, architecture

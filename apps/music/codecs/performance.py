@@ -48,6 +48,7 @@ __all__ = [
     "VELOCITY_BINS",
     "VOCAB_SIZE",
     "Grammar",
+    "clock_of",
     "decode",
     "encode",
     "quantise",
@@ -120,6 +121,12 @@ def decode(tokens: np.ndarray) -> list[Note]:
     for pitch in list(sounding):
         stop(pitch)
     return _to_notes(notes)
+
+
+def clock_of(tokens: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Tokens (N,) or of more axes -> int64 alike: the time after each along `axis`, in steps of 10 ms."""
+    tokens = np.asarray(tokens, dtype=np.int64)
+    return np.where((tokens >= SHIFT) & (tokens < VELOCITY), tokens - SHIFT + 1, 0).cumsum(axis)
 
 
 def quantise(notes: Iterable[Note]) -> list[Note]:

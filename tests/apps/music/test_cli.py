@@ -295,26 +295,38 @@ def test_the_summary_for_people_names_results(manyheads: Manyheads, tiny_run: Pa
         json.loads(done.out)
 
 
-@pytest.mark.parametrize(
-    "command", [[sys.executable, str(ROOT / "cli.py")], [str(Path(sys.executable).with_name("manyheads"))]]
-)
-def test_as_a_process_from_another_folder(command: list[str], tiny_run: Path, tmp_path: Path) -> None:
+def test_as_a_process_from_another_folder(tiny_run: Path, tmp_path: Path) -> None:
     """What no test inside this process sees: relative paths, warnings of libraries, what else writes to the output."""
-    if not Path(command[-1]).exists():
-        pytest.skip("the console script is not installed beside this Python")
     (tmp_path / "run").symlink_to(tiny_run)
     options = ["music", "generate", "--checkpoint", "run", "--length", "1bar", "--out", "made", "--json"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0
+    done = process([sys.executable, str(ROOT / "cli.py"), *options], tmp_path)
+    assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert json.loads(done.stdout)["pieces"][0]["midi"] == "made/piece.mid"
-    done = subprocess.run(
-        [*command, "music", "continue", "none.mid"], cwd=tmp_path, capture_output=True, text=True, env=environment
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
+
+
+def test_the_console_script_says_what_is_wrong(tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("manyheads")
+    if not script.exists():
+        pytest.skip("the console script is not installed beside this Python")
+    for wrong, named in (("--length", "soon"), ("--colour", "red")):
+        done = process([str(script), "music", "generate", wrong, named], tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("error: ")
+        assert wrong in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_generating_does_not_wait_for_the_training_library() -> None:
+    """Lightning takes seconds to import, and writing music needs none of it."""
+    code = "import sys, apps.music.predict, apps.music.explain, apps.music.report; print('lightning' in sys.modules)"
+    assert process([sys.executable, "-c", code], ROOT).stdout == "False\n"
+
+
+def process(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
 
 
 def test_real_songs(
