@@ -39,6 +39,20 @@ def load_config(model: type[C], path: Path | None = None, sets: Sequence[str] | 
         raise InputError(_one_line(model, error, path, given)) from None
 
 
+def shipped_configs(folder: Path) -> list[str]:
+    """The names of the TOML files in `folder` (an app's `configs/`), as `--config NAME` takes them."""
+    return sorted(path.stem for path in folder.glob("*.toml"))
+
+
+def find_config(path: Path | None, folder: Path) -> Path | None:
+    """A user's file as it is; the bare name of a config shipped in `folder` as its file."""
+    if path is not None and not path.exists() and path.suffix == "" and path.name == str(path):
+        shipped = folder / f"{path}.toml"
+        if shipped.exists():
+            return shipped
+    return path
+
+
 def write_config(config: pydantic.BaseModel, path: Path) -> None:
     """Writes the whole configuration as TOML. Fields that are None are left out: TOML has no null."""
     write_text(path, config_text(config))

@@ -32,10 +32,10 @@ def train(
     as_json: command.JsonOption = False,
 ) -> None:
     """Train a model on chorales, a folder of MIDI files, MAESTRO or POP909."""
-    from apps.music.config import MusicConfig, find_config
-    from shared.config import load_config
+    from apps.music.config import CONFIGS, MusicConfig
+    from shared.config import find_config, load_config
 
-    settings = load_config(MusicConfig, find_config(config), sets or [])
+    settings = load_config(MusicConfig, find_config(config, CONFIGS), sets or [])
     from apps.music import train as work
     from shared.training.trainer import Hardware
 
@@ -292,13 +292,14 @@ def render(
 @app.command()
 def info(checkpoint: command.CheckpointOption = None, as_json: command.JsonOption = False) -> None:
     """What a model is: size, data, figures; and which configurations come with the app."""
-    from apps.music.config import shipped_configs
+    from apps.music.config import CONFIGS
     from apps.music.predict import load
+    from shared.config import shipped_configs
 
     player = load(checkpoint, "cpu")
     parameters = sum(p.numel() for p in player.model.parameters())
-    facts = {"model": str(player.path), "parameters": parameters, **player.card, "shipped_configs": shipped_configs()}
-    command.emit(facts, as_json)
+    facts = {"model": str(player.path), "parameters": parameters, **player.card}
+    command.emit({**facts, "shipped_configs": shipped_configs(CONFIGS)}, as_json)
 
 
 @app.command()

@@ -93,17 +93,3 @@ class MusicConfig(Config):
         if self.data.accompany and self.model.attention == "local":
             raise ValueError("data.accompany needs model.attention = global")
         return self
-
-
-def shipped_configs() -> list[str]:
-    """The names of the TOML files in `configs/`, as `--config NAME` takes them."""
-    return sorted(path.stem for path in CONFIGS.glob("*.toml"))
-
-
-def find_config(path: Path | None) -> Path | None:
-    """A user's file as it is; the bare name of a shipped config as its file."""
-    if path is not None and not path.exists() and path.suffix == "" and path.name == str(path):
-        shipped = CONFIGS / f"{path}.toml"
-        if shipped.exists():
-            return shipped
-    return path

@@ -15,17 +15,17 @@ import pytest
 import typer
 
 import cli
-from apps.music.config import MusicConfig, find_config, shipped_configs
-from shared.config import load_config
+from shared.config import find_config, load_config, shipped_configs
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs" / "pages").rglob("*.md"))
 TEXTS = [*PAGES, ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "apps").glob("*/README.md"))]
 COMMAND_LINE = ROOT / "docs" / "pages" / "reference" / "command-line.md"
-CONFIGURATION = ROOT / "docs" / "pages" / "music" / "configuration.md"
+APPS = sorted(path.parent.name for path in (ROOT / "apps").glob("*/cli.py"))
 FILES = ROOT / "docs" / "pages" / "reference" / "files.md"
 
-WRITERS = ("train", "evaluate", "explain", "report")
+# The rooms that write files with fixed names.
+WRITERS = ("train", "evaluate", "explain", "report", "compare")
 
 # Options of other programs that the text speaks of.
 FOREIGN = {"--ntasks-per-node", "--node-rank"}
@@ -33,6 +33,12 @@ FOREIGN = {"--ntasks-per-node", "--node-rank"}
 
 def name(file: Path) -> str:
     return file.relative_to(ROOT).as_posix()
+
+
+def configuration(app: str) -> tuple[Any, Path]:
+    """The config class of an app and the folder of its shipped settings."""
+    module = importlib.import_module(f"apps.{app}.config")
+    return getattr(module, f"{app.capitalize()}Config"), module.CONFIGS
 
 
 def prose(file: Path) -> str:
@@ -120,10 +126,11 @@ def test_commands_parse_and_their_settings_are_valid(file: Path, root: Any) -> N
             continue
         try:
             found = parsed(root, words)
-            if found and found[0] is root.commands["music"].commands["train"]:
+            if found and words[0] in APPS and "sets" in found[1]:
+                model, shipped = configuration(words[0])
                 config = found[1]["config"]
                 own = config is not None and config.suffix == ".toml"
-                load_config(MusicConfig, None if own else find_config(config), found[1]["sets"])
+                load_config(model, None if own else find_config(config, shipped), found[1]["sets"])
         except Exception as error:
             pytest.fail(f"{name(file)}: manyheads {' '.join(words)}: {error}")
 
@@ -158,12 +165,14 @@ def test_options_that_are_named_exist(file: Path, root: Any) -> None:
     assert named <= every_option(root) | FOREIGN, name(file)
 
 
-def test_every_command_of_music_is_documented_with_all_its_options(root: Any) -> None:
-    sections = dict(re.findall(r"^### (\S+)\n(.*?)(?=^##|\Z)", COMMAND_LINE.read_text(), re.MULTILINE | re.DOTALL))
-    known = root.commands["music"].commands
+@pytest.mark.parametrize("app", APPS)
+def test_every_command_is_documented_with_all_its_options(app: str, root: Any) -> None:
+    text = (ROOT / "docs" / "pages" / app / "commands.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## (\S+)\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL))
+    known = root.commands[app].commands
     assert sections.keys() == known.keys()
     for verb, command in known.items():
-        assert f"`manyheads music {verb}" in sections[verb]
+        assert f"`manyheads {app} {verb}" in sections[verb]
         assert set(re.findall(r"--[a-z][a-z-]*", sections[verb])) == options(command).keys() - {"--help"}, verb
         if options(command).get("--out"):
             assert f"(`{options(command)['--out']}`)" in " ".join(sections[verb].split()), verb
@@ -178,9 +187,14 @@ def test_every_common_option_is_documented() -> None:
 # Settings
 
 
-def test_every_shipped_configuration_is_named() -> None:
-    table = CONFIGURATION.read_text().partition("## Shipped")[2].partition("## ")[0]
-    assert sorted(re.findall(r"^\| `(\S+)` \|", table, re.MULTILINE)) == shipped_configs()
+def settings_page(app: str) -> str:
+    return (ROOT / "docs" / "pages" / app / "configuration.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_every_shipped_configuration_is_named(app: str) -> None:
+    table = settings_page(app).partition("## Shipped")[2].partition("## ")[0]
+    assert sorted(re.findall(r"^\| `(\S+)` \|", table, re.MULTILINE)) == shipped_configs(configuration(app)[1])
 
 
 def fields(schema: dict[str, Any], definitions: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -217,31 +231,29 @@ def limits(value: dict[str, Any]) -> str:
     )
 
 
-def test_every_field_of_the_configuration_is_documented_as_it_is() -> None:
-    lines = re.findall(r"^\| `\w+\.\w+` .*$", CONFIGURATION.read_text(), re.MULTILINE)
-    schema = MusicConfig.model_json_schema()
+@pytest.mark.parametrize("app", APPS)
+def test_every_field_of_the_configuration_is_documented_as_it_is(app: str) -> None:
+    lines = re.findall(r"^\| `\w+\.\w+` .*$", settings_page(app), re.MULTILINE)
+    schema = configuration(app)[0].model_json_schema()
     expected = list(fields(schema, schema["$defs"]))
     for row in expected:
         meanings = [line.removeprefix(row).strip(" |") for line in lines if line.startswith(row)]
-        assert len(meanings) == 1, f"docs/pages/music/configuration.md lacks the row {row}"
-        assert meanings[0], f"docs/pages/music/configuration.md: {row} has no meaning"
-    assert len(lines) == len(expected), "docs/pages/music/configuration.md has a field that the code does not have"
+        assert len(meanings) == 1, f"docs/pages/{app}/configuration.md lacks the row {row}"
+        assert meanings[0], f"docs/pages/{app}/configuration.md: {row} has no meaning"
+    assert len(lines) == len(expected), f"docs/pages/{app}/configuration.md has a field that the code does not have"
 
 
-def test_the_keys_of_a_model_card_are_documented() -> None:
-    card = ROOT / "data" / "weights" / "chorale.json"
-    if not card.exists():
-        pytest.skip("the shipped chorale model is not in this checkout")
+def test_the_keys_of_model_cards_are_documented() -> None:
     documented = set(re.findall(r"^\| `(\w+)` \|", FILES.read_text().partition("## Model file")[2], re.MULTILINE))
-    assert json.loads(card.read_text()).keys() <= documented
+    for card in (ROOT / "data" / "weights").glob("*.json"):
+        assert json.loads(card.read_text()).keys() <= documented, card.name
 
 
 def test_files_that_are_written_are_documented() -> None:
     """Every file name that stands in the code as it is."""
     text = FILES.read_text()
-    music = ROOT / "apps" / "music"
-    writers = [*(ROOT / "shared" / "training").glob("*.py"), *(music / f"{verb}.py" for verb in WRITERS)]
-    for file in writers:
+    verbs = [file for file in (ROOT / "apps").glob("*/*.py") if file.stem in WRITERS]
+    for file in [*(ROOT / "shared" / "training").glob("*.py"), *verbs]:
         for written in re.findall(r'"([\w.-]+\.(?:json|jsonl|toml|png|svg|html|ckpt|safetensors))"', file.read_text()):
             assert f"`{written}`" in text, f"{name(file)} writes {written}"
 

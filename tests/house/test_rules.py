@@ -17,7 +17,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 # Each belongs to one app or to one shared module, and is imported where it is used.
 DOMAIN = {
     *("monai", "nibabel", "pydicom", "highdicom", "openslide", "h5py", "efficientnet_lite_pytorch"),
-    *("decord", "av", "recbole", "pandas", "sklearn"),
+    *("decord", "av", "recbole", "pandas", "pyarrow", "sklearn", "seglearn", "tifffile", "mil"),
     *("pretty_midi", "symusic", "music21", "soundfile", "torchaudio", "mido"),
 }
 HEAVY = DOMAIN | {"torch", "lightning", "torchmetrics", "matplotlib", "scipy", "safetensors", "jinja2"}

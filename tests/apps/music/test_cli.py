@@ -269,9 +269,10 @@ def test_info_says_what_a_model_is(manyheads: Manyheads, tiny_run: Path, accompa
 
 def test_every_shipped_config_is_valid_and_named(manyheads: Manyheads, tmp_path: Path, chorales_json: Path) -> None:
     """`--config NAME` reads it; nothing is trained, since the data is not there."""
-    from apps.music.config import shipped_configs
+    from apps.music.config import CONFIGS
+    from shared.config import shipped_configs
 
-    for name in shipped_configs():
+    for name in shipped_configs(CONFIGS):
         done = manyheads("music", "train", "--config", name, "--data", tmp_path / "none", "--out", tmp_path / "out")
         assert done.code == 2
         assert "none: no such file" in done.err

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from apps.music.config import CONFIGS, MusicConfig, shipped_configs
+from apps.music.config import CONFIGS, MusicConfig
 from apps.music.model import MusicTransformer
 from apps.music.task import architecture
-from shared.config import load_config
+from shared.config import load_config, shipped_configs
 
 VARIANTS = {
     "relative": {},
@@ -86,7 +86,7 @@ def test_a_window_that_slides_keeps_the_cost_and_stays_near() -> None:
     torch.testing.assert_close(ends[0], short, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", shipped_configs())
+@pytest.mark.parametrize("name", shipped_configs(CONFIGS))
 def test_every_shipped_configuration_is_valid_and_builds(name: str) -> None:
     config = load_config(MusicConfig, CONFIGS / f"{name}.toml")
     with torch.device("meta"):

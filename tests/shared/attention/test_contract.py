@@ -168,10 +168,7 @@ def test_cache_equals_no_cache_however_the_sequence_is_cut(mechanism: Mechanism,
     bounds = sorted({0, 37, *cuts})
     with torch.no_grad():
         cache = module.new_cache(64)
-        parts = [
-            module(**tree(lambda t, a=a, b=b: t[:, a:b], inputs), cache=cache)
-            for a, b in pairwise(bounds)
-        ]
+        parts = [module(**tree(lambda t, a=a, b=b: t[:, a:b], inputs), cache=cache) for a, b in pairwise(bounds)]
         torch.testing.assert_close(torch.cat(parts, 1), module(**inputs), atol=1e-10, rtol=1e-10)
 
 
