@@ -102,9 +102,9 @@ def load_encoder(weights: Path | None, device: str = "cpu") -> Encoder:
 
 def device_of(name: str) -> str:
     """auto -> cuda, mps or cpu. Raises InputError for one that is not there."""
-    from shared.training.trainer import Hardware
-
-    Hardware(name)
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return next(device for device, is_there in there.items() if is_there)
+    if not there.get(name):
+        raise InputError(f"--device {name}: this machine has none that torch can use; use --device cpu")
+    return name

@@ -8,22 +8,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+STEP = 2  # the filter's coefficients are found on every second pixel
+
 
 def guided_filter(labels: Tensor, frame: Tensor, radius: int, epsilon: float) -> Tensor:
     """In each window the output is an affine function of the colours that fits the labels best: edges carry over.
 
     a = (cov(I) + epsilon)^-1 cov(I, p);  b = mean(p) - a . mean(I);  out = mean(a) . I + mean(b).
 
-    Shape: labels p (K, H, W), frame I (3, H, W) between 0 and 1 -> (K, H, W). Windows are 2 radius + 1 pixels wide.
-    Reference: He et al. 2010, Guided Image Filtering, section 3.4.
-    Complexity: O(K H W), whatever the radius would cost in a box filter by running sums; here O(K H W radius).
+    Shape: labels p (K, h, w), frame I (3, H, W) between 0 and 1, of any two sizes -> (K, H, W). Windows are
+        2 radius + 1 of the labels' cells wide.
+    Reference: He et al. 2010, Guided Image Filtering, section 3.4; He and Sun 2015, Fast Guided Filter, arXiv
+        1505.00996: a and b are found on the coarser grid and drawn large.
+    Complexity: O(K (h w + H W)), whatever the radius.
     """
+    full, size = frame, frame.shape[1:]
+    frame = F.interpolate(frame[None], labels.shape[1:], mode="area")[0]
 
     def box(x: Tensor) -> Tensor:
-        size = 2 * radius + 1
-        for kernel, pad in (((size, 1), (radius, 0)), ((1, size), (0, radius))):
-            x = F.avg_pool2d(x[None], kernel, 1, pad, count_include_pad=False)[0]
-        return x
+        return window_mean(window_mean(x, radius, -1), radius, -2)
 
     mean_i, mean_p = box(frame), box(labels)
     pairs = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]
@@ -46,17 +49,36 @@ def guided_filter(labels: Tensor, frame: Tensor, radius: int, epsilon: float) ->
             ]
         )
         b = mean_p[k] - (a * mean_i).sum(0)
-        out.append((box(a) * frame).sum(0) + box(b[None])[0])
+        a, b = box(a), box(b[None])
+        a, b = (F.interpolate(x[None], size, mode="bilinear", align_corners=False)[0] for x in (a, b))
+        out.append((a * full).sum(0) + b[0])
     return torch.stack(out)
 
 
+def window_mean(x: Tensor, radius: int, dim: int) -> Tensor:
+    """The mean of the 2 radius + 1 neighbours along an axis, of fewer at the ends; by running sums."""
+    size = x.shape[dim]
+    sums = F.pad(x.cumsum(dim), (1, 0) if dim == -1 else (0, 0, 1, 0))
+    at = torch.arange(size, device=x.device)
+    low, high = (at - radius).clamp_min(0), (at + radius + 1).clamp_max(size)
+    count = (high - low).to(sums)
+    total = sums.index_select(dim, high) - sums.index_select(dim, low)
+    return (total / (count if dim == -1 else count[:, None])).to(x)
+
+
 def sharpen(soft: Tensor, frame: np.ndarray, radius: int, epsilon: float = 1e-3) -> Tensor:
-    """Soft labels (K, h, w) -> (K, H, W) along the edges of the frame (H, W, 3) uint8; radius 0: bilinear only."""
-    up = F.interpolate(soft[None], frame.shape[:2], mode="bilinear", align_corners=False)[0]
-    if not radius:
-        return up
-    image = torch.from_numpy(frame).permute(2, 0, 1).to(up) / 255
-    return guided_filter(up, image, radius, epsilon)
+    """Soft labels (K, h, w), which sum to one, -> (K, H, W) along the edges of the frame (H, W, 3) uint8.
+
+    `radius` is in pixels; 0: bilinear only. All labels but the first are filtered: what they leave is the first's.
+    """
+    height, width = frame.shape[:2]
+    if not radius or len(soft) < 2:
+        return F.interpolate(soft[None], (height, width), mode="bilinear", align_corners=False)[0]
+    grid = (-(-height // STEP), -(-width // STEP))
+    coarse = F.interpolate(soft[None, 1:], grid, mode="bilinear", align_corners=False)[0]
+    image = torch.from_numpy(frame).permute(2, 0, 1).to(soft) / 255
+    others = guided_filter(coarse, image, max(1, round(radius / STEP)), epsilon)
+    return torch.cat([1 - others.sum(0, keepdim=True), others])
 
 
 def decide(soft: Tensor, height: int, width: int) -> np.ndarray:

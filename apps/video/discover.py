@@ -1,0 +1,229 @@
+"""`discover`: the objects of a video without being told any, in two passes of bounded memory.
+
+The first pass looks at a few frames spread over the video and learns what is in it; the second labels every frame.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from apps.video.clustering import assign_rows, cluster
+from apps.video.config import VideoConfig
+from apps.video.encoders import Encoder, device_of, load_encoder
+from apps.video.foreground import fit_consensus
+from apps.video.masks import MOST
+from apps.video.model import SlotModel, TemporalModel, build
+from apps.video.outputs import MaskFolder, mask_folder, present, video_name
+from apps.video.refine import decide, sharpen
+from shared.command import progress
+from shared.errors import InputError
+from shared.io.files import write_json
+from shared.io.video import Video
+from shared.training.checkpoint import load_model, load_weights
+
+# Of a frame's keys (h, w, C), with those of the frame before: soft labels (K, h, w), the background first.
+Labeller = Callable[[Tensor, Tensor], Tensor]
+
+
+def discover(
+    config: VideoConfig,
+    source: Path,
+    out: Path,
+    *,
+    method: str | None = None,
+    checkpoint: Path | None = None,
+    weights: Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> dict:
+    """Find the objects of `source`; method None: that of the checkpoint, else tokencut.
+
+    Writes the masks in DAVIS's layout, an overlay, run lengths, a contact sheet and NAME.discovery.json; returns the
+    latter. Raises InputError for a video that cannot be read and for a checkpoint of another method or encoder.
+    """
+    discoverer = Discoverer(config, method, checkpoint, weights, seed=seed, device=device_of(device))
+    with Video(source, config.features.size) as video:
+        with mask_folder(out, source, video.info.frames) as folder:
+            found = discoverer.find(video, folder)
+        note = video.note
+    confidence = [folder.confidence[index] for index in sorted(folder.confidence)]
+    result = {
+        "video": str(source),
+        "method": discoverer.method,
+        "encoder": discoverer.encoder.name,
+        "frames": len(confidence),
+        **found,
+        **present(out, source, folder),
+        "mean_confidence": float(np.mean(confidence)),
+    }
+    if note:
+        result["note"] = note
+    path = out / f"{video_name(source)}.discovery.json"
+    write_json(path, {**result, "confidence": confidence, "settings": config.model_dump(mode="json")})
+    return {**result, "written": str(path)}
+
+
+class Discoverer:
+    """A method with its encoder and its model, ready for any number of videos."""
+
+    def __init__(
+        self,
+        config: VideoConfig,
+        method: str | None,
+        checkpoint: Path | None,
+        weights: Path | None,
+        *,
+        seed: int,
+        device: str,
+    ) -> None:
+        self.config, self.seed, self.device = config, seed, device
+        self.encoder: Encoder = load_encoder(weights, device)
+        self.model: TemporalModel | SlotModel | None = None
+        if checkpoint is not None:
+            self.model, kind = load_trained(checkpoint, self.encoder, device)
+            if method not in (None, kind):
+                raise InputError(f"{checkpoint}: is a model of the method {kind}, not {method}; leave --method out")
+            method = kind
+        self.method = method or "tokencut"
+        if self.method != "tokencut" and self.model is None:
+            raise InputError(f"--method {self.method}: needs a model that train made; give it as --checkpoint")
+
+    @torch.inference_mode()
+    def find(self, video: Video, folder: MaskFolder) -> dict:
+        """Add the masks of every frame of the video to `folder`; returns the number of objects and the score."""
+        sampled = self.look(video)
+        labeller, facts = self.learn(sampled)
+        height, width = video.info.source_size
+        stable, before, objects = [], None, set()
+        with progress() as bar:
+            task = bar.add_task("frames", total=video.info.frames)
+            for index, frame, keys, previous in self.encoded(video):
+                soft = labeller(keys, previous)
+                labels = decide(sharpen(soft.cpu(), frame, self.config.features.refine), height, width)
+                folder.add(index, labels, confidence_of(soft))
+                objects |= set(np.unique(labels[labels > 0]).tolist())
+                if before is not None:
+                    stable.append(agreement(before, labels))
+                before = labels
+                bar.advance(task)
+        score = facts.pop("contrast") * (float(np.mean(stable)) if stable else 1.0) if objects else 0.0
+        return {"objects": sorted(objects), "object_score": score, **facts}
+
+    def look(self, video: Video) -> list[tuple[Tensor, Tensor]]:
+        """The first pass: frames spread over the video, each with the one before it (itself for the first)."""
+        cluster = self.config.cluster
+        count = video.info.frames
+        wanted = min(cluster.keys, max(min(3, count), -(-count // cluster.every)))
+        found: list[tuple[Tensor, Tensor]] = []
+        for index in np.unique(np.linspace(0, count - 1, wanted).round().astype(int)).tolist():
+            start = max(0, index - 1)
+            parts = list(video.chunks(2, start=start, stop=index + 1)) if index or not found else []
+            if not parts:
+                continue
+            keys = self.encode(parts[0].frames)
+            found.append((keys[-1], keys[0]))
+        if not found:
+            raise InputError(f"{video.path}: none of its frames can be read; {video.note or 'copy it again'}")
+        return found
+
+    def learn(self, sampled: list[tuple[Tensor, Tensor]]) -> tuple[Labeller, dict]:
+        """From the sampled frames, how to label any frame; and what was found out on the way."""
+        if self.method == "tokencut":
+            consensus = fit_consensus(sampled, self.config.tokencut)
+            return consensus.label, {"contrast": consensus.contrast}
+        if isinstance(self.model, TemporalModel):
+            return self.by_attention(self.model, sampled)
+        assert isinstance(self.model, SlotModel)
+        return self.by_slots(self.model, sampled)
+
+    def by_attention(self, model: TemporalModel, sampled: list[tuple[Tensor, Tensor]]) -> tuple[Labeller, dict]:
+        settings = self.config.cluster
+        context = torch.stack([keys for keys, _ in sampled])
+        flat = context.flatten(0, 2)
+        grid = context.shape[1] * context.shape[2]
+        frames = torch.arange(len(context)).repeat_interleave(grid)
+        rows = torch.cat([model.signatures(part, flat) for part in context.flatten(1, 2)])
+        centres, tau = cluster(rows, frames, settings.tau, settings.window, settings.most)
+
+        def soft(keys: Tensor, _: Tensor) -> Tensor:
+            h, w = keys.shape[:2]
+            return assign_rows(model.signatures(keys.flatten(0, 1), flat), centres).T.unflatten(1, (h, w))
+
+        order, contrast = background_first([soft(keys, before) for keys, before in sampled])
+        centres = centres[order]
+        return soft, {"contrast": contrast, "clusters": len(centres), "tau": tau}
+
+    def by_slots(self, model: SlotModel, sampled: list[tuple[Tensor, Tensor]]) -> tuple[Labeller, dict]:
+        shape = (1, model.slots.instances, *model.slots.gaussians.mean.shape)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(self.seed)).to(self.device)
+
+        def masks(keys: Tensor, before: Tensor) -> Tensor:
+            _, stages = model(keys[None], before[None], noise)
+            return stages.instance_masks[0].flatten(0, 1).unflatten(1, keys.shape[:2])  # (K M, h, w)
+
+        seen = [masks(keys, before) for keys, before in sampled]
+        used = torch.bincount(torch.cat([one.argmax(0).flatten() for one in seen]), minlength=len(seen[0]))
+        kept = used.argsort(descending=True, stable=True)[: self.config.cluster.most]
+        kept = kept[used[kept] > 0]
+        order, contrast = background_first([one[kept] for one in seen])
+        kept = kept[order]
+        return lambda keys, before: masks(keys, before)[kept], {"contrast": contrast, "clusters": len(kept)}
+
+    def encode(self, frames: np.ndarray) -> Tensor:
+        return self.encoder.keys(torch.from_numpy(frames).to(self.device))[0]
+
+    def encoded(self, video: Video) -> Iterator[tuple[int, np.ndarray, Tensor, Tensor]]:
+        """The second pass: (index, frame, its keys, those of the frame before)."""
+        previous = None
+        for chunk in video.chunks(self.config.features.chunk):
+            for index, frame, keys in zip(chunk.indices.tolist(), chunk.frames, self.encode(chunk.frames), strict=True):
+                yield index, frame, keys, keys if previous is None else previous
+                previous = keys
+
+
+def load_trained(checkpoint: Path, encoder: Encoder, device: str) -> tuple[TemporalModel | SlotModel, str]:
+    """A model of `train` and its method. Raises InputError for another, or for one of another encoder."""
+    state, card = load_model(checkpoint, "video")
+    if card.get("kind") not in ("attention", "slots"):
+        raise InputError(f"{checkpoint}: is an encoder of pretrain; give it as --weights, and a model of train here")
+    if card.get("encoder") != encoder.name:
+        raise InputError(
+            f"{checkpoint}: was trained on features of {card.get('encoder')}, not {encoder.name}; give its --weights"
+        )
+    model = build(card["kind"], card["architecture"])
+    load_weights(model, state, checkpoint)
+    return model.to(device).eval(), card["kind"]
+
+
+def background_first(labels: list[Tensor]) -> tuple[Tensor, float]:
+    """An order of K labels: first the one that holds most of the frame's border, then by how little border they hold.
+
+    Shape: soft labels (K, h, w) of some frames -> (K,), and the contrast: how much surer the winners are than chance.
+    """
+    hard = torch.stack([one.argmax(0) for one in labels])
+    count = len(labels[0])
+    inner = torch.zeros_like(hard[0], dtype=torch.bool)
+    inner[1:-1, 1:-1] = True
+    edge = torch.bincount(hard[:, ~inner].flatten(), minlength=count).float()
+    area = torch.bincount(hard.flatten(), minlength=count).float()
+    first = int(edge.argmax())
+    share = edge / area.clamp_min(1)
+    share[first] = -1
+    sure = torch.stack([one.max(0).values.mean() for one in labels]).mean()
+    contrast = float((sure - 1 / count) / (1 - 1 / count)) if count > 1 else 0.0
+    return share.argsort(stable=True)[: MOST + 1], contrast
+
+
+def confidence_of(soft: Tensor) -> float:
+    """The mean share of the strongest label where it is an object; 0 where there is none."""
+    best, label = soft.max(0)
+    return float(best[label > 0].mean()) if bool((label > 0).any()) else 0.0
+
+
+def agreement(a: np.ndarray, b: np.ndarray) -> float:
+    """The J of what is any object in two frames in a row: near 1 for what is really there, low for flicker."""
+    union = np.count_nonzero((a > 0) | (b > 0))
+    return np.count_nonzero((a > 0) & (a == b)) / union if union else 1.0

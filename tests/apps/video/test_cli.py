@@ -1,0 +1,132 @@
+"""The app as a user meets it: every verb through the real entry, on clips made here and on a real video."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from apps.video.masks import decode_rle, read_mask
+from apps.video.measures import jaccard
+from shared.io.video import Video
+
+Manyheads = Callable[..., Any]
+ROOT = Path(__file__).resolve().parents[3]
+VERBS = ("discover", "propagate", "train", "pretrain", "evaluate", "explain", "synthesise", "info")
+
+
+def test_help_names_every_verb(manyheads: Manyheads) -> None:
+    done = manyheads("--help")
+    assert done.code == 0
+    for verb in VERBS:
+        assert f" {verb} " in done.out
+
+
+def check_outputs(result: dict, frames: int, size: tuple[int, int]) -> None:
+    """Masks open in Pillow as palette PNGs of the video's size; video, run lengths and sheet agree with them."""
+    masks = sorted(Path(result["masks"]).glob("*.png"))
+    assert len(masks) == frames
+    with Image.open(masks[-1]) as image:
+        assert image.mode == "P"
+        assert image.size == (size[1], size[0])
+    with Video(result["overlay"]) as video:
+        assert sum(len(chunk.frames) for chunk in video.chunks()) == frames
+    runs = json.loads(Path(result["rle"]).read_text())
+    for entry in runs["annotations"][:3]:
+        mask = decode_rle(entry["segmentation"])
+        assert np.array_equal(mask, read_mask(masks[entry["frame"]]) == entry["object"])
+        x, y, w, h = entry["bbox"]
+        assert mask[y : y + h, x : x + w].sum() == entry["area"] == mask.sum()
+    with Image.open(result["sheet"]) as image:
+        assert image.size[0] > 300
+    written = json.loads(Path(result["written"]).read_text())
+    assert len(written["confidence"]) == frames
+    assert all(0 <= c <= 1 for c in written["confidence"])
+
+
+def test_propagate_from_a_middle_frame_in_both_directions(
+    manyheads: Manyheads, clips: Path, tmp_path: Path, tiny: list[str]
+) -> None:
+    source, mask = clips / "JPEGImages" / "clip-001", clips / "Annotations" / "clip-001" / "00004.png"
+    result = manyheads("propagate", source, "--mask", mask, "--out", tmp_path, *tiny, "--json").json()
+    assert result["given_frame"] == 4  # told by its name
+    assert result["objects"] == [1, 2]
+    check_outputs(result, 8, (96, 170))
+    masks = Path(result["masks"])
+    assert np.array_equal(read_mask(masks / "00004.png"), read_mask(mask))
+    for stem in ("00000", "00002", "00007"):
+        found, truth = read_mask(masks / f"{stem}.png"), read_mask(mask.with_stem(stem))
+        for label in (1, 2):
+            assert jaccard(found == label, truth == label) > 0.6, (stem, label)
+
+
+@pytest.mark.parametrize("method", ["tokencut", "attention", "slots"])
+def test_discover_by_each_method(
+    manyheads: Manyheads, clips: Path, trained: dict[str, Path], tmp_path: Path, tiny: list[str], method: str
+) -> None:
+    given = ["--method", method] if method == "tokencut" else ["--checkpoint", trained[method]]
+    source = clips / "JPEGImages" / "clip-000"
+    result = manyheads("discover", source, *given, "--out", tmp_path, *tiny, "--json").json()
+    assert result["method"] == method
+    assert 0 <= result["object_score"] <= 1
+    check_outputs(result, 8, (96, 170))
+    again = manyheads("discover", source, *given, "--out", tmp_path / "again", *tiny, "--json").json()
+    for mask in Path(result["masks"]).glob("*.png"):
+        assert mask.read_bytes() == (Path(again["masks"]) / mask.name).read_bytes()
+
+
+def test_evaluate_makes_masks_and_scores_them_beside_a_baseline(
+    manyheads: Manyheads, clips: Path, tmp_path: Path, tiny: list[str]
+) -> None:
+    result = manyheads("evaluate", "--data", clips, "--out", tmp_path, *tiny, "--json").json()
+    assert result["J"] > 0.7
+    assert result["J"] > result["baseline"]["J"] + 0.1
+    assert len(result["sequences"]) == 6
+    low, high = result["interval_95"]
+    assert low <= result["J&F"] <= high
+    same = manyheads("evaluate", "--data", clips, "--masks", tmp_path, "--out", tmp_path / "b", *tiny, "--json").json()
+    assert same["J"] == pytest.approx(result["J"])
+
+
+def test_truth_scores_one_and_proposals_are_assigned(manyheads: Manyheads, clips: Path, tmp_path: Path) -> None:
+    arguments = ["--data", clips, "--masks", clips, "--method", "slots", "--out", tmp_path, "--json"]
+    result = manyheads("evaluate", *arguments).json()
+    assert result["kind"] == "discovery"
+    assert result["J"] == result["F"] == 1
+    assert result["assigned_anew_in_every_frame"]["J"] == 1
+    one = manyheads("evaluate", *arguments, "--sequence", "clip-002").json()
+    assert {row["sequence"] for row in one["sequences"]} == {"clip-002"}
+
+
+@pytest.mark.parametrize("method", [None, "attention", "slots"])
+def test_explain_draws_where_a_point_looks(
+    manyheads: Manyheads, clips: Path, trained: dict[str, Path], tmp_path: Path, tiny: list[str], method: str | None
+) -> None:
+    given = ["--checkpoint", trained[method]] if method else []
+    source = clips / "JPEGImages" / "clip-000"
+    result = manyheads("explain", source, "--point", "80,40", *given, "--out", tmp_path, *tiny, "--json").json()
+    assert sum(row["share"] for row in result["frames"]) == pytest.approx(1, abs=1e-4)
+    with Image.open(result["figure"]) as image:
+        assert image.size[0] > 300
+
+
+def test_info_says_what_a_model_is(manyheads: Manyheads, trained: dict[str, Path]) -> None:
+    card = manyheads("info", "--checkpoint", trained["attention"], "--json").json()
+    assert card["kind"] == "attention"
+    assert card["encoder"] == "efficientnet-lite0"
+    assert card["parameters"] > 100_000
+    assert "tokencut" in manyheads("info", "--json").json()["methods"]
+
+
+def test_a_real_video_of_the_package(manyheads: Manyheads, tmp_path: Path) -> None:
+    """The first frames of bikes.mp4, cut out and made small, so that it takes seconds."""
+    from shared.io.video import write_video
+
+    with Video(ROOT / "data" / "bikes.mp4", 120) as video:
+        frames = video.read(range(0, 30, 5))
+    short = write_video(tmp_path / "bikes.mp4", iter(frames), 5)
+    found = manyheads("discover", short, "--out", tmp_path / "d", "--set", "features.size=96", "--json").json()
+    check_outputs(found, 6, frames.shape[1:3] if frames.shape[2] % 2 == 0 else (frames.shape[1], frames.shape[2] + 1))

@@ -1,0 +1,159 @@
+"""What goes wrong: every kind of wrong input gets one line, and nothing is written."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from apps.video.masks import write_mask
+from shared.io.video import write_video
+
+Refused = Callable[..., str]
+Manyheads = Callable[..., Any]
+
+
+def frame(height: int = 64, width: int = 96) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (height, width, 3)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def mask(clips: Path) -> Path:
+    return clips / "Annotations" / "clip-000" / "00000.png"
+
+
+@pytest.mark.parametrize("verb", ["discover", "propagate", "explain"])
+def test_no_video(refused: Refused, tmp_path: Path, mask: Path, verb: str) -> None:
+    more = {"propagate": ["--mask", mask], "explain": ["--point", "3,3"]}.get(verb, [])
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("no video\n" * 50)
+    (tmp_path / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(4000))
+    (tmp_path / "folder").mkdir()
+    for name, says in {
+        "missing.mp4": "no such file",
+        "empty.mp4": "is empty",
+        "text.mp4": "is text",
+        "noise.mp4": "truncated or no video",
+        "folder": "holds no images",
+    }.items():
+        line = refused(verb, tmp_path / name, *more, "--out", "made")
+        assert says in line
+        assert name in line
+
+
+def test_masks_that_do_not_fit(refused: Refused, tmp_path: Path, clips: Path) -> None:
+    source = clips / "JPEGImages" / "clip-000"
+    write_mask(tmp_path / "nothing.png", np.zeros((96, 170), np.uint8))
+    write_mask(tmp_path / "square.png", np.ones((50, 50), np.uint8))
+    Image.fromarray(np.arange(300, dtype=np.uint16).reshape(15, 20)).save(tmp_path / "many.png")
+    for name, says in {
+        "nothing.png": "marks no object",
+        "square.png": "is 50x50, the video 170x96",
+        "many.png": "holds 299 labels; a mask has room for 255",
+        "missing.png": "no such file",
+    }.items():
+        assert says in refused("propagate", source, "--mask", tmp_path / name, "--out", "made")
+    write_mask(tmp_path / "good.png", np.ones((96, 170), np.uint8))
+    assert "has 8 frames" in refused("propagate", source, "--mask", "good.png", "--frame", 8, "--out", "made")
+
+
+def test_options_that_do_not_fit(refused: Refused, clips: Path, trained: dict[str, Path]) -> None:
+    source = clips / "JPEGImages" / "clip-000"
+    assert "needs a model that train made" in refused("discover", source, "--method", "slots")
+    attention = trained["attention"]
+    assert "is a model of the method attention" in refused(
+        "discover", source, "--method", "slots", "--checkpoint", attention
+    )
+    assert "give it as --checkpoint" in refused("discover", source, "--weights", attention)
+    assert "is not of the form X,Y" in refused("explain", source, "--point", "here")
+    assert "lies outside the frame" in refused("explain", source, "--point", "500,3")
+    assert "unknown field" in refused("discover", source, "--set", "cluster.mots=3")
+    assert "--data: is required" in refused("train")
+    assert "--data: is required" in refused("evaluate")
+    assert "training needs two or more" in refused("train", "--data", clips, "--sequence", "clip-000")
+    assert "has no sequence clip-9" in refused("evaluate", "--data", clips, "--sequence", "clip-9")
+    assert "has no ImageSets" in refused("evaluate", "--data", clips, "--split", "val")
+    assert "does not divide" in refused("train", "--data", clips, "--set", "model.heads=9")
+    assert "multiples of pretrain.patch" in refused("pretrain", "--data", clips, "--set", "pretrain.crop=50")
+
+
+def test_results_that_cannot_be_scored(refused: Refused, tmp_path: Path, clips: Path) -> None:
+    one = ["evaluate", "--data", clips, "--masks", tmp_path / "m", "--method", "slots", "--sequence", "clip-000"]
+    folder = tmp_path / "m" / "clip-000"
+    folder.mkdir(parents=True)
+    assert "every annotated frame needs a mask" in refused(*one, "--out", tmp_path)
+    for number in range(8):
+        write_mask(folder / f"{number:05d}.png", np.zeros((20, 20), np.uint8))
+    assert "is 20x20, the annotation 170x96" in refused(*one, "--out", tmp_path)
+    labels = (np.arange(96 * 170) % 22).reshape(96, 170)
+    for number in range(8):
+        write_mask(folder / f"{number:05d}.png", labels)
+    assert "has 21 proposals; DAVIS takes 20" in refused(*one, "--out", tmp_path)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("method", ["tokencut", "attention", "slots"])
+def test_short_clips_are_no_fault(
+    manyheads: Manyheads, tmp_path: Path, trained: dict[str, Path], method: str, count: int
+) -> None:
+    rng = np.random.default_rng(0)
+    clip = write_video(
+        tmp_path / "short.mp4", (rng.integers(0, 255, (64, 96, 3)).astype(np.uint8) for _ in range(count)), 5
+    )
+    given = [] if method == "tokencut" else ["--checkpoint", trained[method]]
+    result = manyheads("discover", clip, *given, "--out", tmp_path / "d", "--json").json()
+    assert result["frames"] == count
+    assert len(list(Path(result["masks"]).glob("*.png"))) == count
+
+
+def test_a_video_without_an_object_scores_low(manyheads: Manyheads, tmp_path: Path) -> None:
+    grey = [np.full((64, 96, 3), 128, np.uint8)] * 5
+    clip = write_video(tmp_path / "grey.mp4", grey, 5)
+    assert manyheads("discover", clip, "--out", tmp_path / "d", "--json").json()["object_score"] < 0.3
+
+
+def test_a_large_frame_passes_through(manyheads: Manyheads, tmp_path: Path) -> None:
+    """4K, with a mask at a quarter of its size."""
+    clip = write_video(tmp_path / "large.mp4", (np.full((2160, 3840, 3), 40 * i, np.uint8) for i in (1, 2)), 5)
+    labels = np.zeros((540, 960), np.uint8)
+    labels[100:300, 200:500] = 1
+    write_mask(tmp_path / "mask.png", labels)
+    done = manyheads("propagate", clip, "--mask", tmp_path / "mask.png", "--out", tmp_path / "p", "--json").json()
+    assert "was resized from 960x540 to 3840x2160" in done["note"]
+    with Image.open(Path(done["masks"]) / "00001.png") as image:
+        assert image.size == (3840, 2160)
+
+
+def test_a_truncated_video_is_done_as_far_as_it_goes(manyheads: Manyheads, tmp_path: Path) -> None:
+    import av
+
+    with av.open(str(tmp_path / "whole.mkv"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuvj420p"
+        for _ in range(12):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame(), "rgb24").reformat(format="yuvj420p")))
+        container.mux(stream.encode())
+    whole = (tmp_path / "whole.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) * 2 // 3])
+    result = manyheads("discover", tmp_path / "cut.mkv", "--out", tmp_path / "d", "--json").json()
+    assert 2 < result["frames"] < 12
+
+
+def test_older_masks_stay_when_new_ones_cannot_be_made(
+    manyheads: Manyheads, tmp_path: Path, clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from apps.video import discover
+
+    source = clips / "JPEGImages" / "clip-000"
+    first = manyheads("discover", source, "--out", tmp_path, "--set", "features.size=96", "--json").json()
+    before = {path.name: path.read_bytes() for path in Path(first["masks"]).iterdir()}
+
+    def fail(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(discover, "confidence_of", fail)
+    assert manyheads("discover", source, "--out", tmp_path, "--set", "features.size=96").code == 130
+    assert {path.name: path.read_bytes() for path in Path(first["masks"]).iterdir()} == before
+    assert not [path for path in (tmp_path / "Annotations").iterdir() if "partial" in path.name]
