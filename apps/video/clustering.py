@@ -66,25 +66,41 @@ def merge(rows: Tensor, sizes: Tensor, tau: float) -> tuple[Tensor, Tensor]:
 
 
 def cluster(
-    rows: Tensor, frames: Tensor, tau: float, window: int = 3, most: int = 20, smallest: float = 0.005
+    rows: Tensor,
+    frames: Tensor,
+    tau: float,
+    window: int = 3,
+    most: int = 20,
+    least: int = 2,
+    smallest: float = 0.005,
 ) -> tuple[Tensor, float]:
-    """Attention rows (N, S) of several frames -> centroids (K, S) by size, at most `most`, and the tau that gave them.
+    """Attention rows (N, S) of several frames -> centroids (K, S) by size, and the tau that gave them.
 
-    Mean shift in windows, then greedy merging. tau grows by a tenth until `most` is kept; clusters with less than
+    Mean shift in windows, then greedy merging, at a divergence of tau times the mean of all pairs. tau grows by a tenth
+    until there are at most `most` clusters, and shrinks by a fifth until there are `least`; clusters with less than
     `smallest` of the tokens are left to the others.
 
     Reference:
         Ding et al. 2024, Betrayed by Attention, arXiv 2311.17893, on inference.
     Deviations:
-        tau adapts, where the released code's number of clusters grows into the hundreds; small clusters are left out.
+        tau is relative to the rows at hand and adapts, where the released code's is a number, with which clusters grow
+        into the hundreds or melt into one; small clusters are left out.
     """
     rows = rows / rows.sum(-1, keepdim=True).clamp_min(FLOOR)
-    moved = mean_shift(rows, frames, tau, window)
-    centres, sizes = merge(moved, torch.ones(len(rows), device=rows.device), tau)
-    enough = sizes >= min(smallest * len(rows), float(sizes.max()))
+    mean = float(divergence(rows, rows).mean()) + FLOOR
+
+    def clusters(tau: float) -> tuple[Tensor, Tensor, Tensor]:
+        moved = mean_shift(rows, frames, tau * mean, window)
+        centres, sizes = merge(moved, torch.ones(len(rows), device=rows.device), tau * mean)
+        return centres, sizes, sizes >= min(smallest * len(rows), float(sizes.max()))
+
+    centres, sizes, enough = clusters(tau)
+    while int(enough.sum()) < min(least, len(rows)) and tau > 1e-3:
+        tau *= 0.8
+        centres, sizes, enough = clusters(tau)
     while int(enough.sum()) > most:
         tau *= 1.1
-        centres, sizes = merge(centres, sizes, tau)
+        centres, sizes = merge(centres, sizes, tau * mean)
         enough = sizes >= min(smallest * len(rows), float(sizes.max()))
     order = sizes[enough].argsort(descending=True, stable=True)
     return centres[enough][order], tau

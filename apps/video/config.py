@@ -41,9 +41,13 @@ class ClusterConfig(Config):
 
     every: int = Field(default=10, ge=1, description="every so many frames are the keys that the others look at")
     keys: int = Field(default=8, ge=1, description="frames of keys at most, however long the video")
-    tau: float = Field(default=0.35, gt=0, description="symmetric KL divergence below which rows belong together")
+    tau: float = Field(
+        default=0.35, gt=0, description="symmetric KL, of the mean of all pairs, below which rows belong together"
+    )
+    rows: int = Field(default=1200, ge=64, description="attention rows that are clustered at most, evenly spread")
     window: int = Field(default=3, ge=1, description="frames in which rows look for their like")
-    most: int = Field(default=20, ge=2, le=255, description="clusters at most; tau grows until that is kept")
+    least: int = Field(default=4, ge=2, description="clusters at least, the background too; tau shrinks for that")
+    most: int = Field(default=20, ge=2, le=255, description="clusters at most; tau grows for that")
 
 
 class ModelConfig(Config):

@@ -35,9 +35,7 @@ def run(out: Path, progress: Callable[[str], None]) -> Section:
     progress("carries the first mask of two of them through")
     carried = evaluate(small, clips, out / "carried", names=last, device="cpu")
     frames = clips / "JPEGImages" / last[0]
-    shown = propagate(
-        small, frames, clips / "Annotations" / last[0] / "00000.png", out / "propagated", device="cpu"
-    )
+    shown = propagate(small, frames, clips / "Annotations" / last[0] / "00000.png", out / "propagated", device="cpu")
     progress("trains the temporal block on the other four")
     trained = train(
         small,

@@ -14,7 +14,8 @@ from apps.video.clustering import assign_rows, cluster
 from apps.video.config import VideoConfig
 from apps.video.encoders import Encoder, device_of, load_encoder
 from apps.video.foreground import fit_consensus
-from apps.video.masks import MOST
+from apps.video.masks import MOST, resize_labels
+from apps.video.measures import contour
 from apps.video.model import SlotModel, TemporalModel, build
 from apps.video.outputs import MaskFolder, mask_folder, present, video_name
 from apps.video.refine import decide, sharpen
@@ -93,11 +94,15 @@ class Discoverer:
 
     @torch.inference_mode()
     def find(self, video: Video, folder: MaskFolder) -> dict:
-        """Add the masks of every frame of the video to `folder`; returns the number of objects and the score."""
+        """Add the masks of every frame of the video to `folder`; returns the objects and `object_score`.
+
+        The score is the product of three shares: how distinct the parts' features are, how much of the objects stays
+        where it is from frame to frame, and how much of their outline lies on edges of the image.
+        """
         sampled = self.look(video)
         labeller, facts = self.learn(sampled)
         height, width = video.info.source_size
-        stable, before, objects = [], None, set()
+        stable, edges, before, objects = [], [], None, set()
         with progress() as bar:
             task = bar.add_task("frames", total=video.info.frames)
             for index, frame, keys, previous in self.encoded(video):
@@ -105,11 +110,13 @@ class Discoverer:
                 labels = decide(sharpen(soft.cpu(), frame, self.config.features.refine), height, width)
                 folder.add(index, labels, confidence_of(soft))
                 objects |= set(np.unique(labels[labels > 0]).tolist())
+                edges.append(edge_support(frame, resize_labels(labels, *frame.shape[:2])))
                 if before is not None:
                     stable.append(agreement(before, labels))
                 before = labels
                 bar.advance(task)
-        score = facts.pop("contrast") * (float(np.mean(stable)) if stable else 1.0) if objects else 0.0
+        steady = float(np.mean(stable)) if stable else 1.0
+        score = facts.pop("contrast") * steady * float(np.mean(edges)) if objects else 0.0
         return {"objects": sorted(objects), "object_score": score, **facts}
 
     def look(self, video: Video) -> list[tuple[Tensor, Tensor]]:
@@ -119,10 +126,10 @@ class Discoverer:
         wanted = min(cluster.keys, max(min(3, count), -(-count // cluster.every)))
         found: list[tuple[Tensor, Tensor]] = []
         for index in np.unique(np.linspace(0, count - 1, wanted).round().astype(int)).tolist():
-            start = max(0, index - 1)
-            parts = list(video.chunks(2, start=start, stop=index + 1)) if index or not found else []
-            if not parts:
-                continue
+            try:
+                parts = list(video.chunks(2, start=max(0, index - 1), stop=index + 1))
+            except InputError:
+                continue  # beyond the place where the file breaks off
             keys = self.encode(parts[0].frames)
             found.append((keys[-1], keys[0]))
         if not found:
@@ -145,8 +152,9 @@ class Discoverer:
         flat = context.flatten(0, 2)
         grid = context.shape[1] * context.shape[2]
         frames = torch.arange(len(context)).repeat_interleave(grid)
-        rows = torch.cat([model.signatures(part, flat) for part in context.flatten(1, 2)])
-        centres, tau = cluster(rows, frames, settings.tau, settings.window, settings.most)
+        every = max(1, -(-len(flat) // settings.rows))
+        rows = model.signatures(flat[::every], flat)
+        centres, tau = cluster(rows, frames[::every], settings.tau, settings.window, settings.most, settings.least)
 
         def soft(keys: Tensor, _: Tensor) -> Tensor:
             h, w = keys.shape[:2]
@@ -221,6 +229,20 @@ def confidence_of(soft: Tensor) -> float:
     """The mean share of the strongest label where it is an object; 0 where there is none."""
     best, label = soft.max(0)
     return float(best[label > 0].mean()) if bool((label > 0).any()) else 0.0
+
+
+def edge_support(frame: np.ndarray, labels: np.ndarray, threshold: float = 6.0) -> float:
+    """The share of the objects' outline that lies within two pixels of an edge of the image; 0 without an outline."""
+    from scipy.ndimage import maximum_filter
+
+    outline = contour(labels > 0)
+    if not outline.any():
+        return 0.0
+    grey = frame.astype(np.float32).mean(-1)
+    steps = np.maximum(
+        np.abs(np.diff(grey, axis=0, append=grey[-1:])), np.abs(np.diff(grey, axis=1, append=grey[:, -1:]))
+    )
+    return float((maximum_filter(steps, 5)[outline] > threshold).mean())
 
 
 def agreement(a: np.ndarray, b: np.ndarray) -> float:

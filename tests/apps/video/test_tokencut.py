@@ -1,0 +1,90 @@
+"""The cut against a dense eigenproblem, and on scenes whose object is known."""
+
+import numpy as np
+import scipy.linalg
+import torch
+import torch.nn.functional as F
+
+from apps.video.config import TokencutConfig
+from apps.video.foreground import fit_consensus, object_side
+from apps.video.motion import camera_motion, displacement, own_motion
+from apps.video.tokencut import connected, contrast_of, second_eigenvector, tokencut
+
+
+def scene(top: int = 2, left: int = 3, noise: float = 0.2, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys (8, 10, 16) with a square of other features, and where it is."""
+    torch.manual_seed(0)
+    ground, thing = torch.randn(2, 16)
+    torch.manual_seed(seed)
+    mask = torch.zeros(8, 10, dtype=torch.bool)
+    mask[top : top + 3, left : left + 3] = True
+    return torch.where(mask[..., None], thing, ground) + noise * torch.randn(8, 10, 16), mask
+
+
+def test_the_second_eigenvector_is_that_of_the_normalised_cut() -> None:
+    torch.manual_seed(0)
+    points = torch.randn(30, 5)
+    edges = (F.normalize(points) @ F.normalize(points).T > 0.2).float().clamp_min(1e-5)
+    degree = torch.diag(edges.sum(1))
+    _, vectors = scipy.linalg.eigh((degree - edges).double().numpy(), degree.double().numpy())
+    ours, theirs = second_eigenvector(edges).double().numpy(), vectors[:, 1]
+    assert abs(np.dot(ours, theirs)) / np.linalg.norm(ours) / np.linalg.norm(theirs) > 1 - 1e-6
+
+
+def test_an_object_is_cut_out_of_one_frame_and_of_three() -> None:
+    keys, mask = scene()
+    cut = tokencut(keys[None])
+    assert torch.equal(cut.foreground[0], mask)
+    assert torch.equal(cut.component[0], mask)
+    assert cut.contrast > 0.3
+    frames = [scene(2, left, seed=left) for left in (2, 3, 4)]
+    joint = tokencut(torch.stack([k for k, _ in frames]))
+    assert torch.equal(joint.foreground, torch.stack([m for _, m in frames]))
+
+
+def test_components_hang_together_in_space_and_time() -> None:
+    mask = torch.zeros(3, 4, 4, dtype=torch.bool)
+    mask[0, 0, 0] = mask[1, 1, 1] = mask[2, 3, 3] = True
+    found = connected(mask, 0)
+    assert found[1, 1, 1]
+    assert not found[2, 3, 3]
+
+
+def test_contrast_is_between_nothing_and_all() -> None:
+    flat = torch.ones(6, 3)
+    part = torch.tensor([True, True, False, False, False, False])
+    assert contrast_of(flat, part) == 0
+    assert contrast_of(flat, torch.zeros(6, dtype=torch.bool)) == 0
+    assert contrast_of(torch.where(part[:, None], 1.0, -1.0).expand(-1, 3), part) > 0.99
+
+
+def test_displacement_and_camera() -> None:
+    torch.manual_seed(0)
+    world = torch.randn(1, 24, 14, 18).cumsum(2).cumsum(3)[0].permute(1, 2, 0)
+    before, now = world[:, 2:16], world[:, 1:15]  # what was at x is now at x + 1: it was one cell to the left
+    moved = displacement(now, before, 3, 0.01, 1)
+    assert moved[3:-3, 3:-3, 1].median().round() == -1
+    assert moved[3:-3, 3:-3, 0].median().round() == 0
+    field = torch.stack(torch.meshgrid(torch.linspace(-1, 1, 8), torch.linspace(-1, 1, 9), indexing="ij"), -1)
+    whole = 0.5 + 0.3 * field
+    disturbed = whole.clone()
+    disturbed[2:4, 2:4] += 3
+    torch.testing.assert_close(camera_motion(disturbed), whole, atol=0.1, rtol=0)
+    assert own_motion(now, now).abs().max() < 0.2
+
+
+def test_what_moves_is_the_object_also_when_it_is_the_larger_part() -> None:
+    foreground = torch.zeros(1, 6, 6, dtype=torch.bool)
+    foreground[:, :2] = True
+    motion = torch.zeros(1, 6, 6, 2)
+    motion[:, 2:, 1:5] = 1
+    assert torch.equal(object_side(foreground, motion), ~foreground)
+
+
+def test_one_rule_for_all_frames_outvotes_a_wrong_cut() -> None:
+    frames = [scene(2, left, 0.3, left) for left in range(1, 7)]
+    rule = fit_consensus([(keys, keys) for keys, _ in frames], TokencutConfig())
+    for keys, mask in frames:
+        soft = rule.label(keys, keys)
+        torch.testing.assert_close(soft.sum(0), torch.ones(8, 10))
+        assert torch.equal(soft[1] > 0.5, mask)
