@@ -48,6 +48,9 @@ def camera_motion(moved: Tensor, rounds: int = 5) -> Tensor:
 
 
 def own_motion(now: Tensor, before: Tensor, reach: int = 3) -> Tensor:
-    """Displacement without the camera's, (h, w, 2) in cells: what moves by itself."""
-    moved = displacement(now, before, reach)
+    """Displacement without the camera's, (h, w, 2) in cells: what moves by itself.
+
+    What a frame that stands still would show, at the frame's border above all, is taken off first.
+    """
+    moved = displacement(now, before, reach) - displacement(now, now, reach)
     return moved - camera_motion(moved)

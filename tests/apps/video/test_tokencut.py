@@ -70,7 +70,7 @@ def test_displacement_and_camera() -> None:
     disturbed = whole.clone()
     disturbed[2:4, 2:4] += 3
     torch.testing.assert_close(camera_motion(disturbed), whole, atol=0.1, rtol=0)
-    assert own_motion(now, now).abs().max() < 0.2
+    assert own_motion(now, now).abs().max() < 1e-6
 
 
 def test_what_moves_is_the_object_also_when_it_is_the_larger_part() -> None:
