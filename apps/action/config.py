@@ -57,8 +57,9 @@ class TrainConfig(Config):
 class DetectConfig(Config):
     """How a model's maps become detections."""
 
-    classes: Literal["head", "scores", "video"] = Field(
-        default="head", description="a segment's class: the trained head, given class scores, or the whole recording's"
+    classes: Literal["head", "scores", "both", "video"] = Field(
+        default="head",
+        description="a segment's class: the trained head, given class scores, the mean of both, or the whole recording's",
     )
     labels: int = Field(default=2, ge=1, description="classes that a proposal may be emitted for")
     peak: float = Field(default=0.5, gt=0, le=1, description="boundaries above this share of the highest count too")

@@ -88,6 +88,9 @@ def read_folder(folder: Path, annotations: Path, config: DataConfig) -> Corpus:
         labels = tuple(sorted({segment.label for recording in recordings for segment in recording.segments}))
     if not labels:
         raise InputError(f"{annotations}: has no segment at all; annotate at least one")
+    steps = [recording.step for recording in recordings]
+    if step is None and max(steps) < 1.01 * min(steps):
+        step = steps[0]  # as the durations say; a file without one is then understood, too
     source = Source("video" if (folder / kind / EXTRACTED).exists() else kind, step, config.rate, channels)
     return _with_folds(
         Corpus(

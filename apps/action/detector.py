@@ -197,8 +197,9 @@ def class_scores(detector: Detector, recording: Recording, maps: Maps) -> np.nda
 
     Raises InputError when it is to come from given class scores and there are none for the model's classes.
     """
+    head = pooled_classes(maps.classes, maps.segments)[:, :-1]
     if detector.settings.classes == "head":
-        return pooled_classes(maps.classes, maps.segments)[:, :-1]
+        return head
     if detector.settings.classes == "video":
         foreground = maps.classes[:, :-1].mean(0)
         return np.tile(foreground / max(foreground.max(), 1e-9), (len(maps.segments), 1))
@@ -207,7 +208,8 @@ def class_scores(detector: Detector, recording: Recording, maps: Maps) -> np.nda
     if not set(detector.labels) <= set(scored) or scores.shape[1] != len(scored):
         raise InputError(f"{recording.name}: has no class scores for the model's classes; set detect.classes=head")
     columns = [scored.index(label) for label in detector.labels]
-    return pooled_classes(scores[:, columns], maps.segments)
+    given = pooled_classes(scores[:, columns], maps.segments)
+    return given if detector.settings.classes == "scores" else (head + given) / 2
 
 
 def detections_of(detector: Detector, recording: Recording, maps: Maps | None = None) -> list[Detection]:
