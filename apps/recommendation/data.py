@@ -12,7 +12,7 @@ from apps.recommendation.histories import Histories
 from shared.errors import InputError
 
 PACKED = ("inputs", "targets", "segments", "positions")
-CHUNK = 512  # users that are ranked at a time
+CHUNK = 128  # users that are ranked at a time: their scores should stay in the cache
 
 
 def pad(rows: Sequence[np.ndarray], length: int) -> Tensor:
@@ -51,15 +51,16 @@ def pack(rows: Sequence[np.ndarray], length: int) -> dict[str, Tensor]:
     Returns `inputs`, `targets`, `segments` (which row, from 1; 0 is padding) and `positions` (R, length), where the
     last input of each row stands at `length` - 1. What is padding is some percent, whatever the lengths.
     """
-    segments_of_row: list[list[int]] = [[]]
-    room = length
-    for i, row in enumerate(rows):
-        need = min(len(row) - 1, length)
-        if need > room:
+    needs = np.array([min(len(row) - 1, length) for row in rows])
+    segments_of_row: list[list[int]] = []
+    rooms: list[int] = []
+    for i in np.argsort(-needs, kind="stable").tolist():  # first fit, the longest first
+        r = next((r for r, room in enumerate(rooms) if room >= needs[i]), len(rooms))
+        if r == len(rooms):
             segments_of_row.append([])
-            room = length
-        segments_of_row[-1].append(i)
-        room -= need
+            rooms.append(length)
+        segments_of_row[r].append(i)
+        rooms[r] -= int(needs[i])
     out = {name: np.zeros((len(segments_of_row), length), np.int64) for name in PACKED}
     for r, members in enumerate(segments_of_row):
         at = 0

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from shared.attention.dropout import ByteDropout
 from shared.attention.multi_query import MultiLQuery
 
 
@@ -43,7 +44,7 @@ class SequenceRecommender(nn.Module):
         self.length = length
         self.embedding = nn.Embedding(items + 1, dim, padding_idx=0)
         self.position = nn.Parameter(torch.empty(length, dim))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = ByteDropout(dropout)
         self.branches = MultiLQuery(dim, heads, windows, weights, dropout)
         nn.init.normal_(self.embedding.weight, 0, 0.01)
         nn.init.normal_(self.position, 0, 0.01)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from shared.attention.dropout import ByteDropout
 from shared.attention.functional import attend, causal_mask, masked_softmax, merge_heads, plain_attention, split_heads
 from shared.attention.record import capture, recording
 from shared.attention.registry import Mechanism, register
@@ -67,7 +68,7 @@ class LQueryAttention(nn.Module):
         self.k = nn.Linear(dim, dim, bias=False)
         self.v = nn.Linear(dim, dim)
         self.out = nn.Linear(dim, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = ByteDropout(dropout)
 
     def forward(self, query: Tensor, x: Tensor, keep: Tensor | None = None) -> Tensor:
         q, k, v = (split_heads(part, self.heads) for part in (self.q(query), self.k(x), self.v(x)))
@@ -112,7 +113,7 @@ class LQueryBlock(nn.Module):
         self.attention = LQueryAttention(dim, heads, dropout)
         self.norm = nn.LayerNorm(dim, eps=1e-8)
         self.feed_forward = nn.Sequential(
-            nn.Linear(dim, dim), nn.Dropout(dropout), nn.ReLU(), nn.Linear(dim, dim), nn.Dropout(dropout)
+            nn.Linear(dim, dim), ByteDropout(dropout), nn.ReLU(), nn.Linear(dim, dim), ByteDropout(dropout)
         )
         self.norm_out = nn.LayerNorm(dim, eps=1e-8)
 
