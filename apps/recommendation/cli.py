@@ -13,9 +13,7 @@ app = typer.Typer(no_args_is_help=True)
 RUN = Path("runs/recommendation")
 
 Split = Annotated[Literal["valid", "test"], typer.Option("--split", help="Which held-out item of each user.")]
-Seen = Annotated[
-    bool, typer.Option("--seen/--no-seen", help="Whether items of the user's history may come up again.")
-]
+Seen = Annotated[bool, typer.Option("--seen/--no-seen", help="Whether items of the user's history may come up again.")]
 Top = Annotated[int, typer.Option("--top", min=1, max=1000, help="How many items.")]
 User = Annotated[str | None, typer.Option("--user", help="A user's id in the data.", show_default=False)]
 Items = Annotated[
@@ -155,7 +153,9 @@ def explain(
     items: Items = None,
     item: Annotated[
         str | None,
-        typer.Option("--item", help="The item to explain; left out: the first that is recommended.", show_default=False),
+        typer.Option(
+            "--item", help="The item to explain; left out: the first that is recommended.", show_default=False
+        ),
     ] = None,
     top: Annotated[int, typer.Option("--top", min=1, max=50, help="How many items of the history to show.")] = 10,
     out: command.OutOption = Path("runs/recommendation-explained"),

@@ -25,7 +25,7 @@ def count_ranks(scores: Tensor, targets: Tensor, seen: Tensor | None = None) -> 
     above = scores.clone().gt_(own).sum(1).long()
     beside = scores.clone().ge_(own).sum(1).long() - above - 1
     if seen is not None and seen.shape[1]:
-        distinct, order = seen.sort(1)
+        distinct = seen.sort(1).values
         counted = distinct > 0
         counted[:, 1:] &= distinct[:, 1:] != distinct[:, :-1]
         counted &= distinct != targets[:, None]

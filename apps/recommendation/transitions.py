@@ -100,7 +100,9 @@ class Teacher(torch.nn.Module):
         first = self.start[rows - 1]
         length = self.start[rows] - first
         owner = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), length)
-        within = torch.arange(len(owner), device=rows.device) - torch.repeat_interleave(length.cumsum(0) - length, length)
+        within = torch.arange(len(owner), device=rows.device) - torch.repeat_interleave(
+            length.cumsum(0) - length, length
+        )
         at = first[owner] + within
         # sum_j w_ij E_j first, so that each row needs a single product with its query.
         context = embedding.sum(0) / self.mass[rows - 1, None].to(embedding.dtype)

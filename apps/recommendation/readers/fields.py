@@ -16,12 +16,14 @@ def identifier(text: str, what: str, where: str) -> str:
     if text.lower() in MISSING:
         raise InputError(f"{where}: the {what} id is missing ({text or 'empty'}); give one, or take the line out")
     if text[0] == "-" and text[1:].replace(".", "", 1).isdecimal():
-        raise InputError(f"{where}: the {what} id {text} is negative, as for a missing one; mend it, or take the line out")
+        raise InputError(
+            f"{where}: the {what} id {text} is negative, as for a missing one; mend it, or take the line out"
+        )
     return text
 
 
 def time_of(text: str, where: str) -> int:
-    """A time in microseconds: a number of seconds (exact, also decimals) or an ISO 8601 date and time (UTC if unsaid)."""
+    """A time in microseconds: a number of seconds (exact) or an ISO 8601 date and time (UTC if unsaid)."""
     text = text.strip()
     if text.isdecimal():  # by far the most
         return _in_range(int(text) * MICROSECONDS, text, where)
