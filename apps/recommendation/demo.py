@@ -36,7 +36,8 @@ def run(out: Path, progress: Callable[[str], None]) -> Section:
     picture(out / "comparison.png", rankings)
     progress("recommends, and says why")
     made = recommend(model, None, out / "recommended", None, FILMS, Wish(top=5), "csv")
-    why = explain(model, None, out / "explained", None, FILMS, None, 5)
+    somebody = histories.users[int(histories.lengths.argsort()[len(histories) // 8])]  # a history that fits a picture
+    why = explain(model, None, out / "explained", somebody, None, None, 8)
     everyone = recommend(model, None, out / "everybody", None, None, Wish(top=10), "csv")
     near = similar(model, "1", 4)
     films = ", ".join(line.get("title", line["item"]) for line in made["recommendations"])
@@ -44,9 +45,9 @@ def run(out: Path, progress: Callable[[str], None]) -> Section:
         f"A model of {trained['data']['users']} people's ratings in order of time, trained here for "
         f"{config.train.epochs} epochs. The bars compare it with two baselines that need no training, "
         f"{protocol('test', False)}.\n\n"
-        f"To somebody who is not in the data and has just seen three Star Wars films it recommends: {films}. "
-        f"{why['sentence']} The picture shows which films of the history each branch of the model looked at, and how "
-        f"the score is made up of the branches.\n\n"
+        f"To somebody who is not in the data and has just seen three Star Wars films it recommends: {films}.\n\n"
+        f"To user {somebody} of the data it recommends {why['title']}. {why['sentence']} The picture shows which "
+        "films of the history each branch of the model looked at, and how the score is made up of the branches.\n\n"
         f"Closest to {near['title']}: {', '.join(line.get('title', line['item']) for line in near['similar'])}. "
         f"All {everyone['users']} people got ten films each in {everyone['seconds_of_computing']:.2f} s."
     )

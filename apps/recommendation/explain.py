@@ -71,7 +71,7 @@ def explain(
 
 @torch.inference_mode()
 def branch_scores(recommender: Recommender, row: np.ndarray, number: int) -> tuple[list[float], np.ndarray]:
-    """What each branch adds to an item's score, and its attention at the last position, mean over heads (branches, L)."""
+    """What each branch adds to an item's score, and its attention at the last position, heads averaged (branches, L)."""
     model = recommender.model
     inputs = pad([row], model.length).to(recommender.device)
     with record_attention(model) as maps:
@@ -130,14 +130,14 @@ def picture(
     thick = 0.8 / len(branches)
     for b, branch in enumerate(branches):
         heights = np.arange(shown) + (b - (len(branches) - 1) / 2) * thick
-        left.barh(heights, attention[b, -shown:], thick, label=f"{branch['branch'].replace('_', ' ')} branch")
+        left.barh(heights, attention[b, -shown:], thick, label=f"asking with {branch['asks_with']}")
     left.set_yticks(range(shown), names)
     left.set(
         xlabel="attention",
         title="History, the newest on top, and how many training users went on\nto "
         + _short(recommender.title(number), 60),
     )
-    left.legend(loc="lower right")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=2)
     below = 0.0
     for b, branch in enumerate(branches):
         right.bar(["score"], [branch["score"]], bottom=below if branch["score"] >= 0 else 0, color=COLOURS[b])
