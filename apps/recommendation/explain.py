@@ -52,7 +52,6 @@ def explain(
         line["steps_back"] = int(len(row) - 1 - place)
         line |= {f"attention_{_branch(w)}": float(attention[b, place]) for b, w in enumerate(windows)}
         history.append({**line, "users_that_went_from_it": int(went.get(int(row[place]), 0))})
-    last, count = int(row[-1]), int(went.get(int(row[-1]), 0))
     result = {
         "item": recommender.items[number - 1],
         "title": recommender.title(number),
@@ -60,8 +59,7 @@ def explain(
         "rank_among_all_items": _rank(recommender, row, number),
         "branches": branches,
         "history": history,
-        "sentence": f"{count} {'user' if count == 1 else 'users'} went from {recommender.title(last)} directly to "
-        f"{recommender.title(number)} in the training data.",
+        "sentence": sentence(recommender, row, number, went),
     }
     figure = out / "explanation.png"
     picture(figure, recommender, row, number, branches, attention, went)
@@ -79,6 +77,17 @@ def branch_scores(recommender: Recommender, row: np.ndarray, number: int) -> tup
     scores = [float(part[0, 0] @ model.items[number - 1]) for part in parts]
     attention = [maps[f"branches.branches.{b}.attention"][0][0].mean(0)[-1].cpu().numpy() for b in range(len(parts))]
     return scores, np.array(attention)
+
+
+def sentence(recommender: Recommender, row: np.ndarray, number: int, went: dict[int, int]) -> str:
+    """How many users went the most trodden way from an item of the history to this one; of several, the latest."""
+    counts = np.array([went.get(int(item), 0) for item in row])
+    title = recommender.title(number)
+    if not counts.any():
+        return f"Nobody went from an item of the history directly to {title} in the training data."
+    best = len(row) - 1 - int(counts[::-1].argmax())
+    people = "1 user" if counts[best] == 1 else f"{counts[best]} users"
+    return f"{people} went from {recommender.title(int(row[best]))} directly to {title} in the training data."
 
 
 def users_that_went(histories: Histories, number: int) -> dict[int, int]:
