@@ -43,7 +43,8 @@ def run(out: Path, progress: Callable[[str], None]) -> Section:
     films = ", ".join(line.get("title", line["item"]) for line in made["recommendations"])
     text = (
         f"A model of {trained['data']['users']} people's ratings in order of time, trained here for "
-        f"{config.train.epochs * config.train.passes} passes over the data. The bars compare it with two baselines that need no training, "
+        f"{config.train.epochs * config.train.passes} passes over the data. The bars compare it with two baselines "
+        "that need no training, "
         f"{protocol('test', False)}.\n\n"
         f"To somebody who is not in the data and has just seen three Star Wars films it recommends: {films}.\n\n"
         f"To user {somebody} of the data it recommends {why['title']}. {why['sentence']} The picture shows which "

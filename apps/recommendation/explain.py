@@ -69,7 +69,7 @@ def explain(
 
 @torch.inference_mode()
 def branch_scores(recommender: Recommender, row: np.ndarray, number: int) -> tuple[list[float], np.ndarray]:
-    """What each branch adds to an item's score, and its attention at the last position, heads averaged (branches, L)."""
+    """What each branch adds to an item's score, and its attention (branches, L) at the last position."""
     model = recommender.model
     inputs = pad([row], model.length).to(recommender.device)
     with record_attention(model) as maps:
