@@ -20,6 +20,7 @@ class Mechanism:
         causal: position t of the output (B, L, ...) depends on inputs up to t only.
         cached: the module decodes step by step through `new_cache` and equals itself without the cache.
         mask: the name of the argument that closes keys (B, S), or None.
+        pools: the output (B, M, C) has no axis of positions: what is pooled depends on every open key.
         paper: where the equation stands.
     """
 
@@ -31,6 +32,7 @@ class Mechanism:
     causal: bool = False
     cached: bool = False
     mask: str | None = None
+    pools: bool = False
     lengths: tuple[int, ...] = field(default=(1, 2, 7, 16, 37))
 
 
