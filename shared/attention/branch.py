@@ -226,7 +226,7 @@ for _gated, _name in ((True, "gated branches"), (False, "branches without gates"
             reference=plain_branch_attention,
             paper="Ilse et al. 2018, arXiv 1802.04712, section 2.4; Zhang et al. 2024, arXiv 2311.07125, section 3.2",
             mask="keep",
-            pools=True,
+            pooled=True,
         )
     )
 register(
@@ -237,6 +237,6 @@ register(
         reference=plain_branch_attention,
         paper="Zhang et al. 2024, arXiv 2311.07125, section 3.3",
         mask="keep",
-        pools=True,
+        pooled=True,
     )
 )

@@ -131,9 +131,12 @@ def test_recorded_weights_sum_to_one_and_change_nothing(mechanism: Mechanism) ->
     torch.testing.assert_close(plain, recorded, atol=1e-12, rtol=1e-12)
     assert maps
     for weights in (w for captured in maps.values() for w in captured):
-        sums = weights.sum(-1)
         assert weights.min() >= 0
-        torch.testing.assert_close(sums, torch.ones_like(sums), atol=1e-12, rtol=0)
+        if mechanism.normalised:
+            sums = weights.sum(-1)
+            torch.testing.assert_close(sums, torch.ones_like(sums), atol=1e-12, rtol=0)
+        else:
+            assert weights.max() <= 1
 
 
 @pytest.mark.parametrize("mechanism", MASKED)
@@ -151,7 +154,7 @@ def test_closed_keys_count_for_nothing_and_a_closed_row_gives_zero(mechanism: Me
         other = module(**changed, **{mechanism.mask: keep})
     expected = reference(mechanism, module, {**inputs, mechanism.mask: keep})
     torch.testing.assert_close(out, expected, atol=1e-10, rtol=1e-10)
-    open_queries = slice(None) if mechanism.pools else [i for i in range(10) if not 3 <= i < 6]
+    open_queries = [i for i in range(out.shape[1]) if mechanism.pooled or not 3 <= i < 6]
     torch.testing.assert_close(out[1, open_queries], other[1, open_queries], atol=1e-12, rtol=1e-12)
     assert torch.equal(out[2], torch.zeros_like(out[2]))
     if grad:

@@ -1,0 +1,1 @@
+"""Labelled action segments from untrimmed recordings: BMN with class-semantics attention."""
