@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.attention.branch import BranchAttention
-from shared.attention.functional import attend, merge_heads, split_heads
+from shared.attention.functional import attend, merge_heads, plain_attention, split_heads
 
 
 class Scores(NamedTuple):
@@ -82,14 +82,28 @@ class ACMIL(nn.Module):
             width, branches, hidden, gated=gated, top=top, masked=masked, fraction=fraction, bernoulli=bernoulli
         )
         self.bag = nn.Linear(width, classes)
-        self.heads = nn.ModuleList(nn.Linear(width, classes) for _ in range(branches if branches > 1 else 0))
+        self.heads = BranchHeads(width, classes, branches) if branches > 1 else None
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Scores:
         pooled, weights = self.attention.pool(x, keep, embed=self.embedding)
         bag = self.bag(pooled.mean(1))
-        if not len(self.heads):
-            return Scores(bag, bag[:, None], weights)
-        return Scores(bag, torch.stack([head(pooled[:, m]) for m, head in enumerate(self.heads)], 1), weights)
+        return Scores(bag, bag[:, None] if self.heads is None else self.heads(pooled), weights)
+
+
+class BranchHeads(nn.Module):
+    """A linear classifier for each branch: W_m z_m + b_m.
+
+    Shape: (B, M, width) -> (B, M, classes).
+    """
+
+    def __init__(self, width: int, classes: int, branches: int) -> None:
+        super().__init__()
+        reach = width**-0.5
+        self.weight = nn.Parameter(torch.empty(branches, classes, width).uniform_(-reach, reach))
+        self.bias = nn.Parameter(torch.empty(branches, classes).uniform_(-reach, reach))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.einsum("bmw,mkw->bmk", z, self.weight) + self.bias
 
 
 class PoolMIL(nn.Module):
@@ -151,7 +165,10 @@ class TransMIL(nn.Module):
             if keep is not None:
                 logits = logits.masked_fill(~keep[:, None], torch.finfo(logits.dtype).min)
             weights = logits.softmax(-1).mean(1, keepdim=True)
-            h = h + out(merge_heads(attend(q, k, v, mask=mask)))
+            # The fused kernel cannot be stacked over folds, and short bags do not need it.
+            long = h.shape[1] > 1024
+            attended = attend(q, k, v, mask=mask) if long else plain_attention(q, k, v, mask=mask)[0]
+            h = h + out(merge_heads(attended))
         bag = self.bag(self.norms[-1](h[:, 0]))
         return Scores(bag, bag[:, None], weights)
 
