@@ -72,7 +72,9 @@ class Bags:
 def check_features(name: str, features: np.ndarray) -> np.ndarray:
     """Features as float32 (N, features). Raises InputError that names the bag and the row that cannot be used."""
     if features.ndim != 2 or not np.issubdtype(features.dtype, np.number):
-        raise InputError(f"{name}: features have the shape {features.shape} and type {features.dtype}; give numbers (N, D)")
+        raise InputError(
+            f"{name}: features have the shape {features.shape} and type {features.dtype}; give numbers (N, D)"
+        )
     if not features.shape[0] or not features.shape[1]:
         raise InputError(f"{name}: holds no instance; tile it with a lower tissue share, or leave it out")
     features = features.astype(np.float32, copy=False)

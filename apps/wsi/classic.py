@@ -82,7 +82,13 @@ def digit_bags(
         chosen = np.concatenate([rng.choice(nines, count, replace=False), rng.choice(others, size - count, False)])
         chosen = rng.permutation(chosen)
         made.append(
-            Bag(f"bag-{index:03d}", images[chosen], positive, f"group-{index % groups:02d}", truth=digits[chosen] == digit)
+            Bag(
+                f"bag-{index:03d}",
+                images[chosen],
+                positive,
+                f"group-{index % groups:02d}",
+                truth=digits[chosen] == digit,
+            )
         )
     digest = hashlib.sha256(b"".join(bag.features.tobytes() for bag in made)).hexdigest()
     return Bags("digits", tuple(made), ("no nine", "nine"), digest)

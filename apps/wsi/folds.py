@@ -45,9 +45,7 @@ def train_folds(
         scores = torch.func.functional_call(base, (one, buffer), (x, keep))
         return (bag_loss(scores, labels) * weight).sum() / weight.sum().clamp_min(1)
 
-    gradient = torch.func.vmap(
-        torch.func.grad(loss), in_dims=(0, 0, None, None, None, 0), randomness="different"
-    )
+    gradient = torch.func.vmap(torch.func.grad(loss), in_dims=(0, 0, None, None, None, 0), randomness="different")
     optimizer = torch.optim.AdamW(
         list(parameters.values()), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
@@ -64,7 +62,13 @@ def train_folds(
             x, keep = pad([some_instances(bags[index].features, config.instances, rng) for index in part])
             at_once = max(1, ROWS // keep.numel())
             found = [
-                gradient(*_rows((parameters, buffers), first, at_once), x, keep, labels[part], weights[first:, part][:at_once])
+                gradient(
+                    *_rows((parameters, buffers), first, at_once),
+                    x,
+                    keep,
+                    labels[part],
+                    weights[first:, part][:at_once],
+                )
                 for first in range(0, len(models), at_once)
             ]
             for name, parameter in parameters.items():
