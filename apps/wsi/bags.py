@@ -1,7 +1,7 @@
 """A bag: the instances of one slide (or molecule, or image) with the one label that they share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ class Bag:
         label: its class, an index into `Bags.classes`; None where it is not known.
         patient: what may not be parted between training and test; the bag itself where nothing is said.
         coords: upper left corners (N, 2) at level 0, x first; tile: side of a tile at level 0. None where unknown.
+        split: the part that the table of labels puts it in, such as train or test; else empty.
         truth: which instances are of the class looked for (N,) bool, where that is known.
     """
 
@@ -30,6 +31,7 @@ class Bag:
     tile: float | None = None
     truth: np.ndarray | None = None
     source: Path | None = None
+    split: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,14 @@ class Bags:
     @property
     def patients(self) -> np.ndarray:
         return np.array([bag.patient for bag in self.bags])
+
+    def part(self, *names: str) -> "Bags":
+        """The bags that the table of labels puts in these parts. Raises InputError when there are none."""
+        chosen = tuple(bag for bag in self.bags if bag.split in names)
+        if not chosen:
+            known = sorted({bag.split for bag in self.bags if bag.split})
+            raise InputError(f"{self.name}: no bag is in the split {names[0]}; known: {', '.join(known) or 'none'}")
+        return replace(self, bags=chosen)
 
     def summary(self) -> dict:
         """What a model's card and a run folder say of the data."""
