@@ -90,7 +90,7 @@ def _acmil(state: dict[str, Tensor]) -> tuple[dict, dict[str, Tensor]]:
 
 
 def _clam(state: dict[str, Tensor]) -> tuple[dict, dict[str, Tensor]]:
-    # The gated network is the last of attention_net: behind a linear layer, ReLU and, if it was trained with it, dropout.
+    # The gated network is the last of attention_net: behind a linear layer, ReLU and perhaps dropout.
     gated = next((key.rsplit(".attention_c", 1)[0] for key in state if key.endswith(".attention_c.weight")), None)
     if gated is None:
         raise KeyError("attention_net.3.attention_c.weight")

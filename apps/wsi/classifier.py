@@ -59,7 +59,7 @@ class Classifier:
 
 
 def load(checkpoint: Path | None, device: str = "auto") -> Classifier:
-    """Load a model of `wsi train`, or the shipped one. Raises InputError as `load_model`, and for a card that fits none."""
+    """A model of `wsi train`, or the shipped one. Raises InputError as `load_model`, and for a card of no model."""
     path = checkpoint or SHIPPED
     state, card = load_model(path, "wsi")
     try:

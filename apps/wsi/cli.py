@@ -1,4 +1,4 @@
-"""`manyheads wsi ...`: whole slides, from the slide file to the heat map. It parses; the work lies in the other rooms."""
+"""`manyheads wsi ...`: whole slides, from the file to the heat map. It parses; the work lies in the other rooms."""
 
 from pathlib import Path
 from typing import Annotated, Literal

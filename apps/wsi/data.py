@@ -1,4 +1,4 @@
-"""Bags for training and validation. What an epoch shows is a function of (seed, epoch), so that a resumed run repeats it."""
+"""Bags to train and validate on. What an epoch shows is a function of (seed, epoch): a resumed run repeats it."""
 
 import lightning
 import numpy as np

@@ -31,7 +31,7 @@ class Normalised(nn.Module):
 def load_encoder(name: str, weights: Path | None = None, device: str = "cpu") -> tuple[nn.Module, str]:
     """An encoder and its short name: `efficientnet-lite0`, a TorchScript file, or `timm:NAME` with `weights`.
 
-    Raises InputError for a file that is no TorchScript, for timm that is not installed, and for weights that do not fit.
+    Raises InputError for a file that is no TorchScript, where timm is not installed, and for weights that do not fit.
     """
     if name == DEFAULT:
         return EfficientNetLite0().to(device), DEFAULT

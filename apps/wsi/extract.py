@@ -1,6 +1,7 @@
 """`extract`: features of all tiles, a file a slide; what is done is not done again."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def extract(
                 draw_tiles(out / "thumbnails" / f"{slide.name}.png", tiles, slide.size)
                 inner = bar.add_task(f"  {path.stem}", total=len(tiles.coords))
                 features, keep, corrupt = encode_tiles(
-                    slide, tiles.coords, tiles.side, tiling.pixels, net, batch, device, lambda n: bar.advance(inner, n)
+                    slide, tiles.coords, tiles.side, tiling.pixels, net, batch, device, partial(bar.advance, inner)
                 )
                 bar.remove_task(inner)
             except InputError as error:

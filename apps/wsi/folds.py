@@ -1,4 +1,4 @@
-"""Many small trainings as one: the models of all folds are stacked, see the same batches and learn each from its own."""
+"""Many small trainings as one: the models of all folds are stacked, see the same batches, learn each from its own."""
 
 import copy
 import math

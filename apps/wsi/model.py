@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shared.attention.branch import BranchAttention
+from shared.attention.branch import BranchAttention, branch_overlap
 from shared.attention.functional import attend, merge_heads, plain_attention, split_heads
+
+FUSED = 1024  # longer bags take the fused kernel, which cannot be stacked over folds, and which short ones do not need
 
 
 class Scores(NamedTuple):
@@ -44,7 +46,7 @@ class Embedding(nn.Module):
 
 
 class ACMIL(nn.Module):
-    """Attention-challenging MIL, gated: branches that attend by themselves, each with a classifier, and one for the bag.
+    """Attention-challenging MIL, gated: branches that attend by themselves, each with a classifier, one for the bag.
 
     h_n = relu(R x_n),  z_m = sum_n a_mn h_n (see `BranchAttention`),  branch: W_m z_m + b_m,  bag: W mean_m z_m + b
 
@@ -165,8 +167,7 @@ class TransMIL(nn.Module):
             if keep is not None:
                 logits = logits.masked_fill(~keep[:, None], torch.finfo(logits.dtype).min)
             weights = logits.softmax(-1).mean(1, keepdim=True)
-            # The fused kernel cannot be stacked over folds, and short bags do not need it.
-            long = h.shape[1] > 1024
+            long = h.shape[1] > FUSED
             attended = attend(q, k, v, mask=mask) if long else plain_attention(q, k, v, mask=mask)[0]
             h = h + out(merge_heads(attended))
         bag = self.bag(self.norms[-1](h[:, 0]))
@@ -205,8 +206,6 @@ def bag_loss(scores: Scores, labels: Tensor) -> Tensor:
 
     Shape: labels (B,) -> (B,). Reference: Zhang et al. 2024, arXiv 2311.07125, equation 6 (all three unweighted).
     """
-    from shared.attention.branch import branch_overlap
-
     loss = F.cross_entropy(scores.bag, labels, reduction="none")
     branches = scores.branches.shape[1]
     if branches == 1:

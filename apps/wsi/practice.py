@@ -1,4 +1,4 @@
-"""`practice`: slides to learn the ropes on, cut from one real slide, some with ink or out of focus in a place that is known.
+"""`practice`: slides to learn the ropes on, cut from a real one, some with ink or out of focus in a known place.
 
 A toy by its label: whether a slide is marred is no diagnosis. But the slides are real tissue in real files, every step
 from file to heat map is what it is for a diagnosis, and where the heat map ought to be bright is known.

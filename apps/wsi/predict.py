@@ -27,7 +27,7 @@ from shared.io.files import output_folder, write_json, write_text
 
 
 def predict(classifier: Classifier, data: Path, out: Path, mpp: float | None) -> dict:
-    """The class of every slide in `data`: slide files, features, or a folder of either. Writes predictions.csv and .json.
+    """The class of every slide in `data`: slides, features, or a folder of either. Writes predictions.csv and .json.
 
     Probabilities are at the temperature that was fitted on the validation bags.
     """
@@ -77,7 +77,7 @@ def labelled(classifier: Classifier, data: Path | None, labels: Path | None, spl
 
 
 def evaluate(classifier: Classifier, data: Path | None, labels: Path | None, split: str | None, out: Path) -> dict:
-    """AUROC, accuracy, balanced accuracy, macro F1 and calibration error, with intervals over patients, and a figure."""
+    """AUROC, accuracy, balanced accuracy, macro F1 and calibration error, with intervals over patients; a figure."""
     bags = labelled(classifier, data, labels, split)
     logits, weights = classifier.predict(list(bags.bags))
     truth, patients = bags.labels, bags.patients.tolist()
@@ -146,7 +146,7 @@ def _figure(raw: np.ndarray, scaled: np.ndarray, truth: np.ndarray, classes: tup
 def compare(
     classifiers: list[Classifier], data: Path | None, labels: Path | None, split: str | None, out: Path
 ) -> dict:
-    """Models on the same bags, each against the first: paired differences with intervals, and a test by flipping signs."""
+    """Models on the same bags, each against the first: paired differences with intervals, a test by flipping signs."""
     rows, kept = [], []
     for classifier in classifiers:
         bags = labelled(classifier, data, labels, split)

@@ -9,7 +9,7 @@ from shared.errors import InputError
 
 
 def check_classes(data: Bags, least: int, purpose: str) -> None:
-    """Raises InputError when a bag has no label, there is one class only, or a class has fewer than `least` patients."""
+    """Raises InputError when a bag has no label, there is one class, or a class has fewer than `least` patients."""
     unlabelled = [bag.name for bag in data.bags if bag.label is None]
     if unlabelled:
         raise InputError(f"{data.name}: {unlabelled[0]} has no label ({len(unlabelled)} such bags); add it to --labels")
@@ -64,5 +64,6 @@ def leakage(data: Bags, split: Sequence[str]) -> list[dict]:
             if bag.patient == patient and part:
                 parts.setdefault(part, []).append(bag.name)
         if len(parts) > 1:
-            rows.append({"patient": patient, "parts": sorted(parts), "bags": sum(parts.values(), [])})
+            bags = [name for names in parts.values() for name in names]
+            rows.append({"patient": patient, "parts": sorted(parts), "bags": bags})
     return rows

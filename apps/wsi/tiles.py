@@ -60,7 +60,7 @@ def find_tiles(slide: Slide, tiling: Tiling, longest: int = 1024) -> Tiles:
     coords = coords[tissue_share(mask, coords, side, slide.size) >= tiling.tissue]
     if not len(coords):
         raise InputError(
-            f"{slide.path}: shows no tissue ({100 * mask.mean():.1f} % of it is stained); lower --tissue, or leave it out"
+            f"{slide.path}: shows no tissue ({100 * mask.mean():.1f} % is stained); lower --tissue, or leave it out"
         )
     return Tiles(coords, side, float(mask.mean()), thumbnail, mask)
 

@@ -1,4 +1,4 @@
-"""Attention over the instances of a bag: gated, with several branches, and with its strongest instances masked at random.
+"""Attention over the instances of a bag: gated, with branches, and with the strongest instances masked at random.
 
 House notation: B batch of bags, N instances, C width of an instance, M branches, D width of the scores' hidden layer, K
 the number of strongest instances that may be masked.
