@@ -59,7 +59,7 @@ class DetectConfig(Config):
 
     classes: Literal["head", "scores", "both", "video"] = Field(
         default="head",
-        description="a segment's class: the trained head, given class scores, the mean of both, or the whole recording's",
+        description="a segment's class: the trained head, given scores, the mean of both, or the whole recording's",
     )
     labels: int = Field(default=2, ge=1, description="classes that a proposal may be emitted for")
     peak: float = Field(default=0.5, gt=0, le=1, description="boundaries above this share of the highest count too")

@@ -43,9 +43,9 @@ def run(out: Path, progress: Callable[[str], None]) -> Section:
     text = (
         f"Streams of about three minutes, composed from real sets of seven shoulder exercises recorded by a watch (the "
         f"pauses between the sets are made, not recorded). BMN with class-semantics attention was trained for "
-        f"{config.train.epochs} epochs on eight people; on the {result['recordings']} streams of two others its average "
-        f"mAP at tIoU 0.3 to 0.7 is {100 * result['average_map_03_07']:.1f} %, that of grouping its own snippet classes "
-        f"{100 * result['baseline_grouping']['average_map_03_07']:.1f} %.\n\n"
+        f"{config.train.epochs} epochs on eight people; on the {result['recordings']} streams of two others its "
+        f"average mAP at tIoU 0.3 to 0.7 is {100 * result['average_map_03_07']:.1f} %, that of grouping its own "
+        f"snippet classes {100 * result['baseline_grouping']['average_map_03_07']:.1f} %.\n\n"
         f"The figure: above, what was annotated (grey) and found (colour) in a stream of a person it has not seen; "
         "below, the snippet classes, the boundaries, and the attention over time."
     )
