@@ -140,7 +140,7 @@ def detect(
     threshold: Threshold = 0.1,
     annotations: Annotations = None,
     rate: Rate = None,
-    video: Annotated[bool, typer.Option("--video/--no-video", help="Also write annotated videos.")] = True,
+    no_video: Annotated[bool, typer.Option("--no-video", help="Write no annotated videos.")] = False,
     timeout: Timeout = 60,
     device: command.DeviceOption = "auto",
     as_json: command.JsonOption = False,
@@ -156,7 +156,7 @@ def detect(
         threshold=threshold,
         annotations=annotations,
         rate=rate,
-        video=video,
+        video=not no_video,
         timeout=timeout,
     )
     command.emit(result, as_json)
