@@ -57,6 +57,23 @@ def demo(
 
 
 @root.command()
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[BENCHMARK]...", show_default=False)] = None,
+    out: command.OutOption = Path("runs/bench"),
+    repeats: Annotated[int, typer.Option("--repeats", min=1, max=1000, help="The median of so many times.")] = 5,
+    quick: Annotated[bool, typer.Option("--quick", help="The smallest size only, to see that it works.")] = False,
+    as_json: command.JsonOption = False,
+) -> None:
+    """Time each mechanism (or those named) against its plain form and what one would take instead, in one run."""
+    from shared.bench import run_benchmarks
+
+    def tell(text: str) -> None:
+        typer.echo(text, err=True)
+
+    command.emit(run_benchmarks(names or [], out, repeats=repeats, quick=quick, tell=tell), as_json)
+
+
+@root.command()
 def doctor(as_json: command.JsonOption = False) -> None:
     """Say what is installed, what is missing, and the command that mends it; exit code 1 when something is broken."""
     from shared.doctor import examine

@@ -20,6 +20,7 @@ class Mechanism:
         causal: position t of the output (B, L, ...) depends on inputs up to t only.
         cached: the module decodes step by step through `new_cache` and equals itself without the cache.
         mask: the name of the argument that closes keys (B, S), or None.
+        pooled: the second axis of the output is not that of the input (slots, bags); it holds no closed queries.
         normalised: recorded weights sum to one over the last axis; False: they are gates, each between 0 and 1.
         paper: where the equation stands.
     """
@@ -32,6 +33,7 @@ class Mechanism:
     causal: bool = False
     cached: bool = False
     mask: str | None = None
+    pooled: bool = False
     normalised: bool = True
     lengths: tuple[int, ...] = field(default=(1, 2, 7, 16, 37))
 
