@@ -75,7 +75,9 @@ class Backbone(nn.Module):
         else:
             self.widths = tuple(width * 2**i for i in range(4))
             halvings = {1: (1, 1), 2: (1, 2), 4: (2, 2)}[stride]
-            self.stem = nn.Sequential(_norm_conv(channels, width // 2, 3, halvings[0]), _norm_conv(width // 2, width, 3, halvings[1]))
+            self.stem = nn.Sequential(
+                _norm_conv(channels, width // 2, 3, halvings[0]), _norm_conv(width // 2, width, 3, halvings[1])
+            )
             block, counts, first = Block, (2, 2, 2, 2), width
         stages = []
         for number, (out, count) in enumerate(zip(self.widths, counts, strict=True)):
@@ -84,15 +86,17 @@ class Backbone(nn.Module):
             first = out
         self.stages = nn.ModuleList(stages)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor, medusa: nn.Module | None = None) -> list[Tensor]:
+        """The four scales; `medusa` (see `Medusa`) weighs each one before the next is made of it."""
+        body = medusa(x) if medusa is not None else None
         scales, x = [], self.stem(x)
-        for stage in self.stages:
+        for number, stage in enumerate(self.stages):
             x = stage(x)
+            if medusa is not None:
+                x = medusa.heads[number](x, body)
             scales.append(x)
         return scales
 
 
 def _norm_conv(into: int, out: int, kernel: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(into, out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(out), nn.ReLU()
-    )
+    return nn.Sequential(nn.Conv2d(into, out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(out), nn.ReLU())

@@ -37,7 +37,7 @@ def find_cases(data: Path | None, config: DataConfig) -> tuple[list[Case], tuple
     Raises InputError for a folder of another layout, and for an image or a label map without its other half.
     """
     folder = _folder(data if data is not None else EMBEDDED)
-    for images_name, labels_name in LAYOUTS:
+    for images_name, labels_name in LAYOUTS:  # noqa: B007
         if (folder / images_name).is_dir():
             break
     else:

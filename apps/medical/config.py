@@ -16,11 +16,13 @@ class DataConfig(Config):
     plane: Literal["auto", "sagittal", "coronal", "axial"] = "auto"
     spacing: float | None = Field(default=None, gt=0, description="mm in the plane that slices are resampled to")
     context: int = Field(default=1, ge=1, le=15, description="neighbouring slices that the model sees, with its own")
+    place: bool = Field(default=False, description="three more channels: where in the volume a voxel lies")
     clip: tuple[float, float] | None = Field(default=None, description="intensities cut to this range, as of CT")
     patch: tuple[int, int] = (256, 256)
     window: tuple[int, int] = (256, 256)
     remap: dict[str, int] = Field(default={}, description="label values of the files to 1 .. K; 0 drops one")
     labels: tuple[str, ...] = ()
+    slabs: int = Field(default=1, ge=1, description="parts to cut each volume into, where there is only one")
     patient: str | None = Field(default=None, description="regular expression whose first group names the patient")
     folds: int = Field(default=5, ge=2)
     fold: int = Field(default=0, ge=0)

@@ -76,7 +76,14 @@ def read_nifti(path: Path) -> Volume:
         if image.get_data_dtype().names or np.issubdtype(image.get_data_dtype(), np.complexfloating):
             raise InputError(f"{path}: holds colours or complex numbers; give one number a voxel")
         voxels = np.asarray(data, dtype=np.float32)
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
+    except (
+        nibabel.filebasedimages.ImageFileError,
+        OSError,
+        EOFError,
+        ValueError,
+        zlib.error,
+        gzip.BadGzipFile,
+    ) as error:
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise InputError(f"{path}: is truncated or no NIfTI file ({reason}); copy or convert it again") from None
     if voxels.ndim > 3 and voxels.shape[3:] == (1,) * (voxels.ndim - 3):

@@ -4,6 +4,7 @@ House notation: B batch, C channels, H and W the sides of a map, N = H W its pos
 """
 
 import math
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import torch
@@ -149,7 +150,7 @@ class GuidedAttention(nn.Module):
     Deviations:
         The paper's o is a matrix product whose shapes it does not give. `guidance="matrix"`: channels are mixed,
         (D A^T / N) A, the one product that fits any map. "product": element by element, as in the authors' code. "none"
-        takes the encoder-decoder away; with neither attention a step is a convolution: the rows of the paper's ablation.
+        takes the encoder-decoder away; with neither attention a step is a convolution: rows of the paper's ablation.
         Group instead of batch normalisation, so that a sample does not depend on its batch.
     Complexity:
         `steps` times that of its parts, on 2 C channels.
@@ -194,7 +195,7 @@ class GuidedAttention(nn.Module):
                 attended = guide(decoded, attended, self.guidance)
             refined = merge(attended)
         guided = x.new_zeros(())
-        for one, next_one in zip(codes, codes[1:], strict=False):
+        for one, next_one in pairwise(codes):
             guided = guided + F.mse_loss(one, next_one)
         return Refined(refined, guided, reconstruction)
 
