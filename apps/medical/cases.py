@@ -1,6 +1,6 @@
 """The cases of a data folder: which image belongs to which label map, whose they are, and who trains on them.
 
-A folder has `images/` and `labels/`, or nnU-Net's `imagesTr/`, `labelsTr/` and `dataset.json`; a .tar of one serves too.
+A folder has `images/` and `labels/`, or nnU-Net's `imagesTr/`, `labelsTr/` and `dataset.json`; or it is a .tar of one.
 """
 
 import hashlib

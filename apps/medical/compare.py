@@ -30,7 +30,7 @@ ENTRIES = (*ABLATION, *BASELINES)
 
 
 def entry_config(config: MedicalConfig, entry: str) -> MedicalConfig:
-    """The configuration of one entry: `config` but for what the entry is about. Raises InputError for an unknown one."""
+    """The configuration of one entry: `config` but for what the entry is about. InputError for an unknown one."""
     if entry not in ENTRIES:
         raise InputError(f"--entry {entry}: is none of {', '.join(ENTRIES)}")
     changes = dict(ABLATION.get(entry, {}))

@@ -77,7 +77,7 @@ def _normal(one: Any) -> np.ndarray:
 
 
 def read_series(folder: Path) -> Volume:
-    """A folder with one series as a volume in its own units (Hounsfield for CT). Raises InputError as `read_headers`."""
+    """A folder of one series as a volume in its own units (Hounsfield: CT). Raises InputError as `read_headers`."""
     read = read_headers(folder)
     slices = []
     for one in read:

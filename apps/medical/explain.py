@@ -1,4 +1,4 @@
-"""`explain`: what a voxel looks at, how channels mix, whether attention is used at all, and where the model is unsure."""
+"""`explain`: what a voxel looks at, how channels mix, whether attention is used, and where the model is unsure."""
 
 from pathlib import Path
 from typing import Any

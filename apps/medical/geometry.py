@@ -66,7 +66,7 @@ def make_grid(shape: tuple[int, ...], affine: np.ndarray, plane: str, spacing: f
 
 
 def resampled(slices: np.ndarray, size: tuple[int, int], *, nearest: bool = False) -> np.ndarray:
-    """(S, rows, columns) -> (S, *size), in the plane; smoothed where it becomes coarser. Labels by nearest neighbour."""
+    """(S, rows, columns) -> (S, *size), in the plane; smoothed where coarser. Labels by nearest neighbour."""
     if slices.shape[1:] == tuple(size):
         return slices
     tensor = torch.from_numpy(np.ascontiguousarray(slices, dtype=np.float32))[:, None]
