@@ -100,7 +100,7 @@ def attention_at(segmenter: Segmenter, slices: Slices, voxel: tuple[int, int, in
 def gammas_of(model: nn.Module) -> list[dict[str, Any]]:
     """How much each attention adds to the features: at 0, where it began, nothing."""
     return [
-        {"part": name.removesuffix(".gamma"), "gamma": float(value)}
+        {"part": name.removesuffix(".gamma"), "gamma": float(value.detach())}
         for name, value in model.named_parameters()
         if name.endswith(".gamma")
     ]

@@ -79,7 +79,7 @@ def segment(
                 title=name,
             )
             written += [label_map, image]
-            if dicom_seg:
+            if dicom_seg and found.labels.any():  # an empty object is not allowed
                 with replacing(folder / f"{name}_seg.dcm") as partial:
                     write_dicom_seg(partial, path, found.labels, segmenter.labels, str(segmenter.card["sha256"])[:12])
                 written.append(folder / f"{name}_seg.dcm")

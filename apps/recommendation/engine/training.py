@@ -1,7 +1,8 @@
 """Train a model in RecBole's pipeline on our histories, and rank with it as with our own."""
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,21 +86,11 @@ def settings_for(config: RecommendationConfig, folder: Path, *, seed: int, epoch
     }
 
 
-def train_in_recbole(
-    name: str,
-    histories: Histories,
-    config: RecommendationConfig,
-    *,
-    seed: int,
-    epochs: int,
-    validate: bool = True,
-    **further: Any,
-) -> RecBoleScorer:
-    """Train one of `NAMES` with RecBole's own data, trainer and early stopping (validation NDCG@20), on the CPU.
-
-    Every prefix of a history is a sample there. The best weights are kept in memory. `further` are settings of
-    RecBole's that take the place of ours.
-    """
+@contextlib.contextmanager
+def prepare_in_recbole(
+    name: str, histories: Histories, config: RecommendationConfig, seed: int, epochs: int, **further: Any
+) -> Iterator[tuple[Any, Any, Any, Any]]:
+    """Inside the block, in RecBole's own data and classes: (trainer, model, training data, validation data)."""
     with session() as folder:
         write_atomic(histories, folder)
         from recbole.config import Config
@@ -108,16 +99,31 @@ def train_in_recbole(
 
         from apps.recommendation.engine.model import mqsated
 
-        kind = mqsated() if name == "MQSATED" else name
         wanted = settings_for(config, folder, seed=seed, epochs=epochs) | further
         if name == "MQSATED":
             wanted["weight_decay"] = config.train.weight_decay
-        settings = Config(model=kind, dataset=DATASET, config_dict=wanted)
+        settings = Config(model=mqsated() if name == "MQSATED" else name, dataset=DATASET, config_dict=wanted)
         init_seed(settings["seed"], settings["reproducibility"])
-        dataset = create_dataset(settings)
-        train_data, valid_data, _ = data_preparation(settings, dataset)
-        model = (kind if name == "MQSATED" else get_model(name))(settings, train_data.dataset).to(settings["device"])
+        train_data, valid_data, _ = data_preparation(settings, create_dataset(settings))
+        make = mqsated() if name == "MQSATED" else get_model(name)
+        model = make(settings, train_data.dataset).to(settings["device"])
         trainer = get_trainer(settings["MODEL_TYPE"], settings["model"])(settings, model)
+        try:
+            yield trainer, model, train_data, valid_data
+        finally:
+            trainer.tensorboard.close()
+
+
+def train_in_recbole(
+    name: str, histories: Histories, config: RecommendationConfig, *, seed: int, epochs: int, **further: Any
+) -> RecBoleScorer:
+    """Train one of `NAMES` with RecBole's own data, trainer and early stopping (validation NDCG@20), on the CPU.
+
+    Every prefix of a history is a sample there. The best weights are kept in memory. `further` are settings of
+    RecBole's that take the place of ours.
+    """
+    prepared = prepare_in_recbole(name, histories, config, seed, epochs, **further)
+    with prepared as (trainer, model, train_data, valid_data):
         best: dict[str, Any] = {"score": -np.inf, "state": None, "epochs": 0}
 
         def keep(epoch: int, score: float) -> None:
@@ -126,15 +132,15 @@ def train_in_recbole(
                 best.update(score=score, state={key: value.clone() for key, value in model.state_dict().items()})
 
         began = time.perf_counter()
-        trainer.fit(train_data, valid_data if validate else None, verbose=False, saved=False, callback_fn=keep)
+        trainer.fit(train_data, valid_data, verbose=False, saved=False, callback_fn=keep)
         seconds = time.perf_counter() - began
-        trainer.tensorboard.close()
         if best["state"] is not None:
             model.load_state_dict(best["state"])
-        numbers = dataset.token2id("item_id", [str(number) for number in range(1, len(histories.items) + 1)])
+        names = [str(number) for number in range(1, len(histories.items) + 1)]
+        numbers = train_data.dataset.token2id("item_id", names)
         facts = {
             "valid_ndcg@20": float(best["score"]),
-            "epochs": best["epochs"] or epochs,
+            "epochs": best["epochs"],
             "seconds": seconds,
             "samples": len(train_data.dataset),
         }
