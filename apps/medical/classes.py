@@ -286,6 +286,7 @@ def draw(path: Path, model, one: Slices, found: np.ndarray, config: DataConfig, 
                     extent=(-0.5, seen.shape[1] - 0.5, -0.5, seen.shape[2] - 0.5),
                     aspect="auto",
                 )
+            axes.set_xlim(seen.shape[1] - 0.5, -0.5)
             axes.set_title(
                 f"head 1 weighs (slice {at + 1})" if line else f"slice {at + 1}: {classes[found[at].argmax()]}"
             )

@@ -23,6 +23,7 @@ ABLATION: dict[str, dict[str, Any]] = {
     "two-steps": {"position": True, "channel": True, "steps": 2, "guidance": "none", "deep": False},
     "guidance": {"position": True, "channel": True, "steps": 2, "deep": False},
     "guided": {},
+    "matrix": {"guidance": "matrix"},
     "released": {"guidance": "product", "channel_form": "released"},
 }
 BASELINES = ("unet", "attention-unet", "segresnet")

@@ -62,7 +62,7 @@ class ModelConfig(Config):
     position: bool = True
     channel: bool = True
     steps: int = Field(default=2, ge=1, le=4)
-    guidance: Literal["matrix", "product", "none"] = "matrix"
+    guidance: Literal["matrix", "product", "none"] = "product"
     channel_form: Literal["paper", "released"] = "paper"
     reduction: int = Field(default=8, ge=1)
     medusa: bool = Field(default=False, description="MEDUSA's attention body in front of the guided segmenter")

@@ -28,11 +28,12 @@ def run(out: Path, progress: Callable[[str], None]) -> Section:
     ct = EMBEDDED / "images" / "abdomen.nii.gz"
     segment([ct], out / "run", out / "segmented", tta=False, dicom_seg=False, device="cpu")
     explain(ct, out / "run", out / "explained", voxel=None, device="cpu")
+    steps = config.train.steps * config.train.epochs
     text = (
-        f"The doctor found {doctor['errors']} errors and {doctor['warnings']} warnings. A small guided model was trained "
-        f"for {config.train.steps * config.train.epochs} steps on slabs of one CT and then segmented the whole of it, on "
-        "its own grid. Everything comes from one patient, and its labels are those of a model: this shows the pipeline "
-        "and says nothing of accuracy. Measured accuracy, beside MONAI's networks, is in the results of the docs."
+        f"The doctor found {doctor['errors']} errors and {doctor['warnings']} warnings. A small guided model was "
+        f"trained for {steps} steps on slabs of one CT and then segmented the whole of it, on its own grid. Everything "
+        "comes from one patient, and its labels are those of a model: this shows the pipeline and says nothing of "
+        "accuracy. Measured accuracy, beside MONAI's networks, is in the results of the docs."
     )
     table = [
         {"organ": row["organ"], "Dice in two unseen slabs": row.get("dice"), "HD95, mm": row.get("hd95_mm")}

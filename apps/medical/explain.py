@@ -127,7 +127,7 @@ def draw(path: Path, segmenter: Segmenter, slices: Slices, found: Found, voxel, 
     for axes in panels.flat:
         show_slice(axes, image, grid, greys)
     contours(panels[0, 0], labels, len(segmenter.labels))
-    panels[0, 0].set_title("found, and the voxel asked")
+    panels[0, 0].set_title("found; the voxel asked")
     extent = [model.stride * n / size * whole for n, size, whole in zip((0, 0), grid.size, grid.shape[1:], strict=True)]
     for axes, (scale, weights) in zip(panels[0, 1:], rows, strict=False):
         high, wide = (
@@ -143,7 +143,7 @@ def draw(path: Path, segmenter: Segmenter, slices: Slices, found: Found, voxel, 
             extent=(extent[0] - 0.5, high - 0.5, extent[1] - 0.5, wide - 0.5),
             aspect=grid.spacing[2] / grid.spacing[1],
         )
-        axes.set(xlim=(-0.5, image.shape[0] - 0.5), ylim=(-0.5, image.shape[1] - 0.5))
+        axes.set(xlim=(image.shape[0] - 0.5, -0.5), ylim=(-0.5, image.shape[1] - 0.5))
         axes.set_title(f"where it looks, scale {scale + 1}")
     for axes in panels[0]:
         axes.plot(line, column, "+", color="#00ffd0", ms=11, mew=2)
@@ -160,6 +160,7 @@ def draw(path: Path, segmenter: Segmenter, slices: Slices, found: Found, voxel, 
             origin="lower",
             aspect=grid.spacing[2] / grid.spacing[1],
         )
+        axes.set_xlim(image.shape[0] - 0.5, -0.5)
         axes.set_title(f"uncertainty: {name}")
     for axes, (scale, weights) in zip(panels[1, 2:], maps[-3:], strict=False):
         axes.clear()

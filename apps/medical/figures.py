@@ -29,7 +29,7 @@ def grey_range(voxels: np.ndarray, clip: tuple[float, float] | None) -> tuple[fl
 
 
 def show_slice(axes: "Axes", image: np.ndarray, grid: Grid, greys: tuple[float, float]) -> None:
-    """A slice (rows, columns) as one is used to see it: the second axis up, in its true proportions."""
+    """A slice (rows, columns) as radiology shows it: the patient's right (or front) on the left, true proportions."""
     axes.imshow(
         image.T,
         cmap="gray",
@@ -39,7 +39,7 @@ def show_slice(axes: "Axes", image: np.ndarray, grid: Grid, greys: tuple[float, 
         aspect=grid.spacing[2] / grid.spacing[1],
         interpolation="bilinear",
     )
-    axes.set(xticks=[], yticks=[])
+    axes.set(xticks=[], yticks=[], xlim=(image.shape[0] - 0.5, -0.5))
     axes.grid(False)
     for side in axes.spines.values():
         side.set_visible(False)
@@ -107,6 +107,7 @@ def overlay(
                 origin="lower",
                 aspect=grid.spacing[2] / grid.spacing[1],
             )
+            panels[1, column].set_xlim(labels.shape[1] - 0.5, -0.5)
             panels[1, column].set_title("uncertainty (entropy)", fontsize=8)
     from matplotlib.lines import Line2D
 

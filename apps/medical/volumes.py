@@ -5,7 +5,6 @@ House notation: X, Y, Z the axes of a volume as the file has them; K labels besi
 
 import gzip
 import hashlib
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,14 +75,9 @@ def read_nifti(path: Path) -> Volume:
         if image.get_data_dtype().names or np.issubdtype(image.get_data_dtype(), np.complexfloating):
             raise InputError(f"{path}: holds colours or complex numbers; give one number a voxel")
         voxels = np.asarray(data, dtype=np.float32)
-    except (
-        nibabel.filebasedimages.ImageFileError,
-        OSError,
-        EOFError,
-        ValueError,
-        zlib.error,
-        gzip.BadGzipFile,
-    ) as error:
+    except InputError:
+        raise
+    except Exception as error:  # nibabel and zlib raise whatever a damaged header leads to
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise InputError(f"{path}: is truncated or no NIfTI file ({reason}); copy or convert it again") from None
     if voxels.ndim > 3 and voxels.shape[3:] == (1,) * (voxels.ndim - 3):

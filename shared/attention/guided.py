@@ -49,7 +49,9 @@ class PositionAttention(nn.Module):
             capture(self, weights)
             out = weights @ v
         else:
-            out = attend(q[:, None], k[:, None], v[:, None], scale=1.0)[:, 0]
+            # Contiguous, since the fused kernel takes no other layout and would quietly give way to the N x N map.
+            q, k, v = (part.contiguous()[:, None] for part in (q, k, v))
+            out = attend(q, k, v, scale=1.0)[:, 0]
         return self.gamma * out.transpose(1, 2).unflatten(2, x.shape[2:]) + x
 
     def row(self, x: Tensor, position: tuple[int, int]) -> Tensor:
