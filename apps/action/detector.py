@@ -65,8 +65,6 @@ class Maps:
 def load(checkpoint: Path | None, device: str = "auto") -> Detector:
     """Load a model of `action train`, or the shipped one. Raises InputError as `load_model`, and for an unfit card."""
     path = checkpoint or SHIPPED
-    if checkpoint is None and not SHIPPED.exists():
-        raise InputError("--checkpoint: is required, since no model is shipped; name a run folder of action train")
     state, card = load_model(path, "action")
     _check_card(card, state, path)
     model = BoundaryMatchingNetwork(**card["architecture"])

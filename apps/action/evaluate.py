@@ -145,6 +145,6 @@ def _pictures(out: Path, result: dict) -> None:
     middle.set(xlabel="tIoU", ylabel="mAP (%)", title="by overlap", ylim=(0, None))
     kinds = result["errors_at_05"]
     right.barh(list(kinds)[::-1], list(kinds.values())[::-1], color=[*COLOURS[1:5][::-1], COLOURS[2]])
-    right.set(xlabel="detections", title="the surest, as many as segments")
+    right.set(xlabel="surest detections, as many as segments", title="kinds of error")
     right.grid(axis="y", visible=False)
     save_figure(figure, out / "evaluation.png")

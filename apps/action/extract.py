@@ -1,5 +1,6 @@
 """`extract`: videos as snippet features of EfficientNet-Lite0, and class scores where a model is given."""
 
+import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -66,6 +67,8 @@ def iterate_features(
                 total, count = total + feature, count + 1
         if count:
             yield (current + 1) * step, (total / count).astype(np.float32)
+        if video.note:
+            print(f"note: {path}: {video.note}; what follows is missing", file=sys.stderr)
 
 
 def extract(
