@@ -118,15 +118,25 @@ class BoundaryMatching(nn.Module):
         nn.init.normal_(self.weight, std=(2 / (bins * dim)) ** 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
+        return spread(self.of_valid(x), x.shape[1], min(self.longest, x.shape[1]))
+
+    def of_valid(self, x: Tensor) -> Tensor:
+        """The features of the valid proposals alone, in the order of the rows of M: (P, B, H)."""
         batch, snippets, dim = x.shape
-        longest, hidden = min(self.longest, snippets), len(self.bias)
+        hidden = len(self.bias)
         # The batch lies beside the channels, so that one matrix serves all of it.
         table = (x @ self.weight.view(-1, dim).T).view(batch, snippets, self.bins, hidden)
         table = table.permute(2, 1, 0, 3).reshape(self.bins * snippets, batch * hidden)
-        features = _Sampled.apply(table, snippets, longest, self.bins) + self.bias.repeat(batch)
-        at = torch.from_numpy(np.flatnonzero(valid_proposals(snippets, longest))).to(x.device)
-        out = features.new_zeros(longest * snippets, batch * hidden).index_copy(0, at, features)
-        return out.view(longest, snippets, batch, hidden).permute(2, 0, 1, 3)
+        features = _Sampled.apply(table, snippets, min(self.longest, snippets), self.bins)
+        return features.view(-1, batch, hidden) + self.bias
+
+
+def spread(features: Tensor, snippets: int, longest: int) -> Tensor:
+    """(P, B, H), a row for each valid proposal, as maps (B, D, T, H); 0 where there is none."""
+    _, batch, hidden = features.shape
+    at = torch.from_numpy(np.flatnonzero(valid_proposals(snippets, longest))).to(features.device)
+    maps = features.new_zeros(batch, longest * snippets, hidden).index_copy(1, at, features.transpose(0, 1))
+    return maps.view(batch, longest, snippets, hidden)
 
 
 def dense_boundary_matching(module: BoundaryMatching, x: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 import zipfile
 from pathlib import Path
 
@@ -16,13 +15,6 @@ from shared.io.files import replacing
 VERSION = 1  # raise it when a reader or a codec gives other tokens than before
 
 _log = logging.getLogger(__name__)
-
-
-def cache_folder() -> Path:
-    """$MANYHEADS_CACHE, else manyheads in $XDG_CACHE_HOME, else ~/.cache/manyheads."""
-    if chosen := os.environ.get("MANYHEADS_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "manyheads"
 
 
 def cache_path(folder: Path, content: str, codec: str, stretches: tuple[float, ...]) -> Path:

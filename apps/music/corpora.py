@@ -17,6 +17,7 @@ from apps.music.readers.layouts import Layout, find_layout
 from apps.music.readers.parse import Job, Parsed, parse_all
 from shared.command import progress as show_progress
 from shared.errors import InputError
+from shared.io.cache import cache_folder
 from shared.io.files import sha256
 
 __all__ = ["SPLITS", "Corpus", "Piece", "load_corpus", "read_corpus", "split_by_key", "summary"]
@@ -60,7 +61,7 @@ def load_corpus(
     if not stretches or min(stretches) <= 0:
         raise InputError(f"stretches: {list(stretches)} must be factors above 0, such as 0.95 or 1.05")
     stretches = tuple(map(float, stretches)) if codec == "performance" else (1.0,)
-    folder = cache if cache is not None else kept.cache_folder()
+    folder = cache if cache is not None else cache_folder()
     if data is None:
         if codec != "chorale":
             raise InputError("data: the built-in chorales need the codec chorale; give --data for performances")

@@ -212,7 +212,7 @@ def kind(value: dict[str, Any]) -> str:
     if "enum" in value:
         return ", ".join(f"`{choice}`" for choice in value["enum"])
     if value["type"] == "array":
-        return f"list of {kind(value['items'])}"
+        return f"list of {kind(value['items'] if 'items' in value else value['prefixItems'][0])}"
     return {"boolean": "true or false", "string": "text"}.get(value["type"], value["type"])
 
 

@@ -1,0 +1,125 @@
+"""`train`: from a folder of scans to a run folder with a model that the other verbs use."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from apps.medical.cases import find_cases
+from apps.medical.config import MedicalConfig
+from apps.medical.data import Dataset, SegmentationData, input_channels, read_dataset
+from apps.medical.networks import architecture
+from apps.medical.task import SegmentationTask
+from shared.command import is_main_process
+from shared.errors import InputError
+from shared.io.files import read_json, write_json
+from shared.training.checkpoint import save_model
+from shared.training.run_folder import refuse_to_overwrite, start_run
+from shared.training.seeds import seed_everything
+from shared.training.trainer import Hardware, fit
+
+SPLIT = "split.json"  # in a run folder: which cases were for what, and the hash of all that was read
+
+
+def train(
+    config: MedicalConfig, data: Path | None, out: Path, *, seed: int, resume: bool, hardware: Hardware
+) -> dict[str, Any]:
+    """Train on `data` (None: the embedded CT) into the run folder `out`; returns what came of it.
+
+    Raises InputError for data or settings that cannot be trained on, and when `out` holds another run; nothing is
+    written then.
+    """
+    if not resume:
+        refuse_to_overwrite(out)  # rather now than after all files have been read
+    if config.model.kind == "medusa":
+        from apps.medical.classes import train_classifier
+
+        return train_classifier(config, data, out, seed=seed, resume=resume, hardware=hardware)
+    return train_on(config, load(config, data), out, seed=seed, resume=resume, hardware=hardware)
+
+
+def load(config: MedicalConfig, data: Path | None) -> Dataset:
+    """All cases of `data`, read and split. Raises InputError as `find_cases` and `read_dataset`."""
+    cases, names = find_cases(data, config.data)
+    return read_dataset(cases, names, config.data, data.name if data is not None else "the embedded CT")
+
+
+def train_on(
+    config: MedicalConfig, dataset: Dataset, out: Path, *, seed: int, resume: bool, hardware: Hardware
+) -> dict[str, Any]:
+    """`train` with data that has been read."""
+    hardware.check()
+    module = SegmentationData(
+        dataset,
+        config.data,
+        batch=config.train.batch,
+        steps=config.train.steps,
+        seed=seed,
+        processes=hardware.processes,
+    )
+    channels, classes = input_channels(dataset.channels, config.data), len(dataset.labels) + 1
+    seed_everything(seed)
+    task = SegmentationTask(config, channels, classes)
+    result = run(task, module, config, dataset, out, "valid/dice", seed=seed, resume=resume, hardware=hardware)
+    metrics = {"valid_dice": result.best, "best_epoch": result.best_epoch, "epochs": result.epochs}
+    card = {
+        "app": "medical",
+        "architecture": architecture(config.model, channels, classes),
+        "labels": list(dataset.labels),
+        "preprocessing": config.data.model_dump(mode="json"),
+        "data": dataset.summary(),
+        "split": names_of(dataset),
+        "seed": seed,
+        "metrics": metrics,
+    }
+    weights = save_model(out, result.best_state, card)
+    figure = learning_curve(out, ("valid/dice", "Dice of the validation slices"))
+    return {"model": str(weights), "figure": str(figure), "finished": result.finished, **metrics, "data": card["data"]}
+
+
+def run(task, module, config: MedicalConfig, dataset: Dataset, out: Path, monitor: str, *, seed, resume, hardware):
+    """The run folder and `fit`, the same for segmentation and classification."""
+    untimed = config.model_copy(update={"train": config.train.model_copy(update={"minutes": None})})
+    path = out / SPLIT
+    if resume and path.exists() and read_json(path)["sha256"] != dataset.sha256:
+        raise InputError(f"{path}: the run began with other data; resume it with the same --data")
+    start_run(out, untimed, resume)
+    if is_main_process():
+        write_json(path, {"sha256": dataset.sha256, "rule": dataset.rule, **names_of(dataset)})
+    return fit(
+        task,
+        module,
+        out,
+        seed=seed,
+        max_epochs=config.train.epochs,
+        monitor=monitor,
+        mode="max",
+        patience=config.train.patience,
+        gradient_clip=config.train.gradient_clip,
+        ema_decay=config.train.ema or None,
+        hardware=hardware,
+        resume=resume,
+        max_minutes=config.train.minutes,
+    )
+
+
+def names_of(dataset: Dataset) -> dict[str, list[str]]:
+    return {split: [one.case.name for one in cases] for split, cases in dataset.splits.items()}
+
+
+def learning_curve(out: Path, watched: tuple[str, str]) -> Path:
+    """A picture of the loss and of the watched metric, by step."""
+    from shared.report.figures import new_figure, save_figure
+
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    figure = new_figure(9, 3.2)
+    left, right = figure.subplots(1, 2)
+    steps = [row["step"] for row in rows]
+    left.plot(steps, [row["train/loss"] for row in rows], label="training, all terms")
+    left.set(xlabel="step", ylabel="loss", yscale="log")
+    left.legend()
+    right.plot(steps, [row[watched[0]] for row in rows], label=watched[1])
+    right.set(xlabel="step", ylim=(0, 1))
+    right.legend(loc="lower right")
+    path = out / "learning_curve.png"
+    save_figure(figure, path)
+    return path

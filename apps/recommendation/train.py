@@ -1,0 +1,131 @@
+"""`train`: from events to a run folder with a model that the other verbs use."""
+
+import json
+from pathlib import Path
+
+from apps.recommendation.config import RecommendationConfig
+from apps.recommendation.data import RecommendationData
+from apps.recommendation.histories import Histories
+from apps.recommendation.readers import read_histories
+from apps.recommendation.task import RecommendationTask, architecture
+from apps.recommendation.transitions import count_transitions
+from shared.command import is_main_process
+from shared.errors import InputError
+from shared.io.files import read_json, write_json
+from shared.training.checkpoint import save_model
+from shared.training.run_folder import refuse_to_overwrite, start_run
+from shared.training.seeds import seed_everything
+from shared.training.trainer import Hardware, fit
+
+DATA = "data.json"  # in a run folder: what it is trained on
+
+
+def train(
+    config: RecommendationConfig, data: Path | None, out: Path, *, seed: int, resume: bool, hardware: Hardware
+) -> dict:
+    """Train on `data` (None: MovieLens 100k) into the run folder `out`; returns what came of it.
+
+    Raises InputError for data or settings that cannot be trained on, and when `out` holds another run; nothing is
+    written then.
+    """
+    hardware.check()
+    if not resume:
+        refuse_to_overwrite(out)  # rather now than after all files have been read
+    return train_on(read_histories(data, config.data), config, out, seed=seed, resume=resume, hardware=hardware)
+
+
+def train_on(
+    histories: Histories, config: RecommendationConfig, out: Path, *, seed: int, resume: bool, hardware: Hardware
+) -> dict:
+    """`train` on histories that have been read."""
+    module = RecommendationData(
+        histories,
+        config.model.length,
+        batch=config.train.batch,
+        passes=config.train.passes,
+        seed=seed,
+        processes=hardware.processes,
+    )
+    seed_everything(seed)  # before the model is made, since its first weights are drawn
+    items = len(histories.items)
+    transitions = count_transitions(histories.training(), items, config.ted.span)
+    steps = config.train.passes * -(-len(module.train_rows) // config.train.batch)
+    task = RecommendationTask(config, items, transitions, steps)
+    # The time limit is no part of a run's identity: a run is gone on with under a larger one.
+    untimed = config.model_copy(update={"train": config.train.model_copy(update={"minutes": None})})
+    if resume:
+        same_data(out, histories)
+    start_run(out, untimed, resume)
+    if is_main_process():
+        write_json(out / DATA, histories.summary())
+    result = fit(
+        task,
+        module,
+        out,
+        seed=seed,
+        max_epochs=config.train.epochs,
+        monitor="valid/ndcg@20",
+        mode="max",
+        patience=config.train.patience,
+        hardware=hardware,
+        resume=resume,
+        max_minutes=config.train.minutes,
+    )
+    metrics = {"valid_ndcg@20": result.best, "best_epoch": result.best_epoch, "epochs": result.epochs}
+    weights = save_model(
+        out,
+        result.best_state,
+        {
+            "app": "recommendation",
+            "architecture": architecture(config, items),
+            "vocabulary": vocabulary(histories),
+            "reading": config.data.model_dump(mode="json"),
+            "data": histories.summary(),
+            "seed": seed,
+            "metrics": metrics,
+        },
+    )
+    curve = learning_curve(out)
+    return {
+        "model": str(weights),
+        "figure": str(curve),
+        "finished": result.finished,
+        **metrics,
+        "data": histories.summary(),
+    }
+
+
+def vocabulary(histories: Histories) -> dict:
+    """The items by their number less one, with what is known of them; what a model's card keeps."""
+    return {
+        "items": histories.items,
+        "titles": histories.titles,
+        "details": histories.details,
+        "popularity": histories.popularity().tolist(),
+    }
+
+
+def same_data(run: Path, histories: Histories) -> None:
+    """Raises InputError when `run` was started on other events than these."""
+    path = run / DATA
+    if path.exists() and (before := read_json(path))["sha256"] != histories.sha256:
+        raise InputError(f"{path}: the run began with other data ({before['name']}); resume it with the same --data")
+
+
+def learning_curve(run: Path) -> Path:
+    """A picture of the training loss and the validation NDCG of every epoch in `metrics.jsonl`."""
+    from shared.report.figures import new_figure, save_figure
+
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    figure = new_figure(8, 3.2)
+    left, right = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in rows]
+    left.plot(epochs, [row["train/loss"] for row in rows], marker=".")
+    left.set(title="training: cross-entropy of the next item", xlabel="epoch", ylabel="nats")
+    for name in ("ndcg@20", "ndcg@10", "ndcg@5"):
+        right.plot(epochs, [row[f"valid/{name}"] for row in rows], marker=".", label=name.upper())
+    right.set(title="validation, full ranking", xlabel="epoch", ylim=(0, None))
+    right.legend()
+    path = run / "learning_curve.png"
+    save_figure(figure, path)
+    return path

@@ -1,0 +1,1 @@
+"""Whole-slide diagnosis by attention-challenging multiple instance learning."""

@@ -1,0 +1,242 @@
+"""Attention over the instances of a bag: gated, with branches, and with the strongest instances masked at random.
+
+House notation: B batch of bags, N instances, C width of an instance, M branches, D width of the scores' hidden layer, K
+the number of strongest instances that may be masked.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from shared.attention.functional import masked_softmax
+from shared.attention.record import capture
+from shared.attention.registry import Mechanism, register
+
+Embed = Callable[[Tensor], Tensor]
+
+
+class BranchAttention(nn.Module):
+    """Pools a bag once for each branch, by weights that the branch gives the instances.
+
+    l_mn = w_m . (tanh(V x_n) * sigmoid(U x_n)),  a_m = softmax_n(l_m),  z_m = sum_n a_mn x_n
+
+    In training, and wherever `draw` is given, some of the `top` strongest instances of each branch are closed before
+    the softmax, so that the rest has to explain the bag (STKIM, stochastic top-k instance masking).
+
+    Arguments:
+        gated: False takes the sigmoid away (ABMIL without gates).
+        top: K of STKIM; 0 is none. masked: the share p of them that is closed. fraction: K is at most this share of a
+            bag, rounded up; 1 is the paper's. bernoulli: each of the K is closed with chance p, instead of int(K p) of
+            them.
+        chunk: instances at a time, where the bag has more.
+
+    Shape:
+        x (B, N, C) -> (B, M, C). `keep` (B, N): False closes an instance (padding). `draw` broadcastable to (B, M, K):
+        uniform numbers that decide which of the strongest are closed. Recorded map: (B, M, N).
+    Reference:
+        Ilse et al. 2018, Attention-based deep MIL, arXiv 1802.04712, section 2.4; Zhang et al. 2024, ACMIL, arXiv
+        2311.07125, sections 3.2 (branches) and 3.3 (STKIM).
+    Deviations:
+        The paper closes each of the K with chance p; the authors' code closes exactly int(K p) of them, as here unless
+        `bernoulli`. The code's logits have a bias a branch, which the softmax takes away again; there is none here.
+        The code sets closed logits to -1e9, here their weight is exactly 0. With `bernoulli` a bag that would be closed
+        whole stays open.
+    Complexity:
+        O(N C D) time. In evaluation a long bag is read in chunks with a running softmax: memory O(chunk C + M N), and
+        with `embed` of `pool` the embedded bag is never held whole. In training the hidden layer of the scores is
+        computed again in the backward pass instead of kept.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        branches: int = 1,
+        hidden: int = 128,
+        *,
+        gated: bool = True,
+        top: int = 0,
+        masked: float = 0.6,
+        fraction: float = 1.0,
+        bernoulli: bool = False,
+        chunk: int = 4096,
+    ) -> None:
+        super().__init__()
+        self.score = nn.Linear(dim, hidden)
+        self.gate = nn.Linear(dim, hidden) if gated else None
+        self.weigh = nn.Linear(hidden, branches, bias=False)
+        self.top, self.masked, self.fraction, self.bernoulli, self.chunk = top, masked, fraction, bernoulli, chunk
+
+    def forward(self, x: Tensor, keep: Tensor | None = None, draw: Tensor | None = None) -> Tensor:
+        return self.pool(x, keep, draw)[0]
+
+    def pool(
+        self, x: Tensor, keep: Tensor | None = None, draw: Tensor | None = None, embed: Embed | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The pooled bag (B, M, C) and the weights (B, M, N). `embed` maps instances (B, n, any) to (B, n, C) first."""
+        masking = self.top > 0 and (self.training or draw is not None)
+        if torch.is_grad_enabled() or masking or x.shape[1] <= self.chunk:
+            pooled, weights = self._direct(x, keep, draw, embed, masking)
+        else:
+            pooled, weights = self._in_chunks(x, keep, embed)
+        capture(self, weights)
+        return pooled, weights
+
+    def logits(self, x: Tensor) -> Tensor:
+        """(B, n, C) -> (B, n, M)."""
+        hidden = torch.tanh(self.score(x))
+        return self.weigh(hidden if self.gate is None else hidden * torch.sigmoid(self.gate(x)))
+
+    def _direct(self, x, keep, draw, embed: Embed | None, masking: bool) -> tuple[Tensor, Tensor]:
+        x = x if embed is None else embed(x)
+        if x.shape[1] <= self.chunk or not torch.is_grad_enabled():
+            logits = torch.cat([self.logits(part) for part in x.split(self.chunk, 1)], 1).mT
+        else:
+            parts = x.split(self.chunk, 1)
+            logits = torch.cat([checkpoint(self.logits, part, use_reentrant=False) for part in parts], 1).mT
+        mask = None if keep is None else keep[:, None, :]
+        if masking:
+            stays = mask_top(
+                logits, keep, draw, top=self.top, masked=self.masked, fraction=self.fraction, bernoulli=self.bernoulli
+            )
+            mask = stays if mask is None else stays & mask
+        weights = masked_softmax(logits, mask)
+        return weights @ x, weights
+
+    def _in_chunks(self, x: Tensor, keep: Tensor | None, embed: Embed | None) -> tuple[Tensor, Tensor]:
+        """The softmax of what has been read so far: its highest logit, the sum of its weights, and their sum of x."""
+        found, highest, total, pooled = [], None, None, None
+        for start in range(0, x.shape[1], self.chunk):
+            part = x[:, start : start + self.chunk]
+            part = part if embed is None else embed(part)
+            logits = self.logits(part).mT
+            if keep is not None:
+                closed = ~keep[:, None, start : start + self.chunk]
+                logits = logits.masked_fill(closed, torch.finfo(logits.dtype).min)
+            found.append(logits)
+            high = logits.amax(-1, keepdim=True)
+            if highest is not None:
+                high = torch.maximum(high, highest)
+            weights = (logits - high).exp()
+            if keep is not None:
+                weights = weights * ~closed
+            if highest is None:
+                total, pooled = weights.sum(-1, keepdim=True), weights @ part
+            else:
+                shrink = (highest - high).exp()
+                total, pooled = total * shrink + weights.sum(-1, keepdim=True), pooled * shrink + weights @ part
+            highest = high
+        assert total is not None
+        total = total.clamp_min(torch.finfo(x.dtype).tiny)  # a bag of which nothing is open: 0, not NaN
+        weights = torch.cat(found, -1).sub_(highest).exp_().div_(total)
+        return pooled / total, weights if keep is None else weights * keep[:, None, :]
+
+
+@torch.no_grad()
+def mask_top(
+    logits: Tensor,
+    keep: Tensor | None = None,
+    draw: Tensor | None = None,
+    *,
+    top: int = 10,
+    masked: float = 0.6,
+    fraction: float = 1.0,
+    bernoulli: bool = False,
+) -> Tensor:
+    """Which instances stay open when some of each branch's strongest are closed: logits (B, M, N) -> (B, M, N) bool.
+
+    The arguments are those of `BranchAttention`; without `draw` it is drawn here. Something always stays open.
+    """
+    count = min(top, logits.shape[-1])
+    ranked = logits if keep is None else logits.masked_fill(~keep[:, None], -torch.inf)
+    strongest = ranked.topk(count, -1).indices
+    size = torch.tensor(logits.shape[-1], device=logits.device) if keep is None else keep.sum(-1)[:, None, None]
+    among = (size * fraction - 1e-4).ceil().clamp(max=count)  # K of each bag
+    if draw is None:
+        draw = torch.rand(strongest.shape, device=logits.device)
+    draw = draw[..., :count].expand(strongest.shape)
+    eligible = torch.arange(count, device=logits.device) < among
+    if bernoulli:
+        closed = eligible & (draw < masked)
+        closed = closed & (closed.sum(-1, keepdim=True) < size)
+    else:
+        order = draw.masked_fill(~eligible, torch.inf).argsort(-1).argsort(-1)
+        closed = eligible & (order < (among * masked + 1e-6).floor())
+    return torch.ones_like(logits, dtype=torch.bool).scatter(-1, strongest, ~closed)
+
+
+def branch_overlap(weights: Tensor) -> Tensor:
+    """How alike the branches' maps are: the mean cosine over their pairs, (B, M, N) -> (B,); 0 for one branch.
+
+    mean over m < k of a_m . a_k / (|a_m| |a_k|)
+
+    Reference: Zhang et al. 2024, ACMIL, arXiv 2311.07125, section 3.2, the diversity loss.
+    """
+    branches = weights.shape[1]
+    if branches == 1:
+        return weights.new_zeros(weights.shape[0])
+    unit = F.normalize(weights, dim=-1)
+    cosines = unit @ unit.mT
+    pairs = torch.triu(torch.ones(branches, branches, dtype=torch.bool, device=weights.device), 1)
+    return (cosines * pairs).sum((-2, -1)) / (branches * (branches - 1) / 2)
+
+
+def plain_branch_attention(
+    module: BranchAttention, x: Tensor, keep: Tensor | None = None, draw: Tensor | None = None
+) -> Tensor:
+    """`BranchAttention` written plainly from its equation, a bag and a branch at a time: the reference of its tests."""
+    bags = []
+    for b in range(len(x)):
+        bag = x[b] if keep is None else x[b][keep[b]]
+        hidden = torch.tanh(bag @ module.score.weight.T + module.score.bias)
+        if module.gate is not None:
+            hidden = hidden * torch.sigmoid(bag @ module.gate.weight.T + module.gate.bias)
+        branches = []
+        for w in module.weigh.weight:
+            logits, stay = hidden @ w, list(range(len(bag)))
+            if draw is not None and len(bag):
+                among = min(module.top, -int(-len(bag) * module.fraction // 1))
+                values = logits.tolist()
+                strongest = sorted(stay, key=lambda n, values=values: -values[n])[:among]
+                closing = sorted(range(among), key=lambda k, b=b: float(draw[b, 0, k]))[: int(among * module.masked)]
+                stay = [n for n in stay if n not in {strongest[k] for k in closing}]
+            weights = logits[stay].exp() / logits[stay].exp().sum() if len(bag) else logits
+            branches.append(weights @ bag[stay])
+        bags.append(torch.stack(branches))
+    return torch.stack(bags)
+
+
+def _inputs(batch: int, length: int, dim: int, generator: torch.Generator) -> dict[str, Tensor]:
+    return {"x": torch.randn(batch, length, dim, generator=generator, dtype=torch.float64)}
+
+
+def _inputs_and_draw(batch: int, length: int, dim: int, generator: torch.Generator) -> dict[str, Tensor]:
+    draw = torch.rand(batch, 1, 8, generator=generator, dtype=torch.float64)
+    return {**_inputs(batch, length, dim, generator), "draw": draw}
+
+
+for _gated, _name in ((True, "gated branches"), (False, "branches without gates")):
+    register(
+        Mechanism(
+            name=_name,
+            build=lambda dim, heads, gated=_gated: BranchAttention(dim, heads, 6, gated=gated, chunk=5),
+            inputs=_inputs,
+            reference=plain_branch_attention,
+            paper="Ilse et al. 2018, arXiv 1802.04712, section 2.4; Zhang et al. 2024, arXiv 2311.07125, section 3.2",
+            mask="keep",
+            pooled=True,
+        )
+    )
+register(
+    Mechanism(
+        name="stochastic top-k masking",
+        build=lambda dim, heads: BranchAttention(dim, heads, 6, top=8, fraction=0.5, chunk=5),
+        inputs=_inputs_and_draw,
+        reference=plain_branch_attention,
+        paper="Zhang et al. 2024, arXiv 2311.07125, section 3.3",
+        mask="keep",
+        pooled=True,
+    )
+)

@@ -1,0 +1,113 @@
+"""The verbs through the real command line, on a detector that was trained for some seconds."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+Manyheads = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def evaluation(manyheads: Manyheads, run: Path, clips: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    out = tmp_path_factory.mktemp("evaluation")
+    return manyheads("evaluate", "--checkpoint", run, "--data", clips, "--out", out, "--json").json()
+
+
+def test_a_tiny_training_beats_chance_by_far(evaluation: dict) -> None:
+    assert evaluation["average_map_03_07"] > 0.5
+    assert evaluation["area_under_ar_an"] > 0.5
+    assert evaluation["recordings"] == 4
+    assert sum(row["segments"] for row in evaluation["classes"]) == evaluation["segments"]
+    assert sum(evaluation["errors_at_05"].values()) <= evaluation["segments"]
+    assert Path(evaluation["written"]).with_suffix(".png").exists()
+
+
+def test_detect_writes_what_other_programs_read(manyheads: Manyheads, run: Path, clips: Path, tmp_path: Path) -> None:
+    file = clips / "features" / "clip-00.npy"
+    done = manyheads(
+        *("detect", file, "--checkpoint", run, "--out", tmp_path, "--json"),
+        *("--annotations", clips / "annotations.json"),
+    ).json()
+    assert done["shown"]
+    results = json.loads((tmp_path / "detections.json").read_text())["results"]["clip-00"]
+    assert len(results) == done["detections"]
+    assert [row["score"] for row in results] == sorted((row["score"] for row in results), reverse=True)
+    assert all(0 <= s < e <= 30.001 for s, e in (row["segment"] for row in results))
+    with open(tmp_path / "clip-00.csv", newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert [row["label"] for row in rows] == [row["label"] for row in done["shown"]]
+    assert (tmp_path / "clip-00.srt").read_text().count("-->") == len(rows)
+    assert Image.open(tmp_path / "clip-00.png").width > 1000
+    truth = json.loads((clips / "annotations.json").read_text())["database"]["clip-00"]["annotations"]
+    first = truth[0]
+    assert any(
+        row["label"] == first["label"] and abs(row["start"] - first["segment"][0]) < 1.5 for row in done["shown"]
+    )
+
+
+@pytest.mark.parametrize("snippets", [3, 20, 150])
+def test_recordings_of_any_length_are_served(manyheads: Manyheads, run: Path, tmp_path: Path, snippets: int) -> None:
+    np.save(tmp_path / "any.npy", np.random.default_rng(0).normal(size=(snippets, 6)))
+    done = manyheads("detect", tmp_path / "any.npy", "--checkpoint", run, "--out", tmp_path / "out", "--json")
+    assert done.code == 0, done.err
+
+
+def test_explain_shows_both_branches(manyheads: Manyheads, run: Path, clips: Path, tmp_path: Path) -> None:
+    file = clips / "features" / "clip-01.npy"
+    done = manyheads("explain", file, "--checkpoint", run, "--out", tmp_path, "--json").json()
+    gates = json.loads((tmp_path / "attention.json").read_text())["gates"]
+    assert len(gates["temporal"]) == 60
+    assert len(gates["channel"]) == 16
+    assert all(0 < value < 1 for value in [*gates["temporal"], *gates["channel"]])
+    assert all(Path(figure).exists() for figure in done["figures"])
+
+
+def test_stream_gives_detections_within_the_promised_time(manyheads: Manyheads, run: Path, clips: Path) -> None:
+    file = clips / "features" / "clip-02.npy"
+    words = ("stream", file, "--checkpoint", run, "--hop", 2, "--margin", 4)
+    done = manyheads(*words, "--json")
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    assert rows
+    for row in rows:
+        assert row["at"] >= row["end"] - 1e-6
+        if row["at"] < 30:  # the last ones come when the recording ends
+            assert row["at"] - row["end"] >= 2 - 1e-6
+    quick = [row for row in rows if row["at"] - row["end"] <= (2 + 4) * 0.5 + 1e-6]
+    assert len(quick) >= len(rows) / 2  # those that needed no second look
+    assert "detections" in manyheads(*words).out
+
+
+def test_inspect_info_and_text(manyheads: Manyheads, run: Path, clips: Path) -> None:
+    facts = manyheads("inspect", "--data", clips, "--json").json()
+    assert facts["usable"]
+    assert facts["recordings_in"] == {"train": 12, "valid": 4, "test": 4}
+    assert facts["problems"] == []
+    card = manyheads("info", "--checkpoint", run, "--json").json()
+    assert card["labels"] == ["jump", "turn", "wave"]
+    assert card["parameters"] > 1000
+    assert "watch" in card["shipped_configs"]
+    assert "jump" in manyheads("info", "--checkpoint", run).out
+
+
+def test_compare_is_even_and_goes_on(manyheads: Manyheads, clips: Path, tiny: list[str], tmp_path: Path) -> None:
+    sets = [word for one in [*tiny, "train.epochs=1"] for word in ("--set", one)]
+    words = ("compare", "--data", clips, "--out", tmp_path, "--folds", 1, *sets, "--json")
+    first = manyheads(*words, "--seeds", 1, "--models", "frames,bmn").json()
+    assert [row["model"] for row in first["models"]] == ["frames", "bmn"]
+    rows = (tmp_path / "rows.jsonl").read_text().splitlines()
+    more = manyheads(*words, "--seeds", 1, "--models", "frames,bmn,bmn+se,bmn+csa").json()
+    assert (tmp_path / "rows.jsonl").read_text().splitlines()[:2] == rows
+    assert {row["model"] for row in more["differences"]} == {"bmn+se", "bmn+csa"}
+    assert all(row["low"] <= row["gain"] <= row["high"] for row in more["differences"])
+    assert (tmp_path / "comparison.png").exists()
+    assert not (tmp_path / "work").exists()
+    done = manyheads(*words, "--set", "train.epochs=2", "--seeds", 1)
+    assert done.code == 2
+    assert "other settings" in done.err
+    assert "--models" in manyheads(*words, "--models", "bmn,resnet").err

@@ -1,0 +1,156 @@
+"""The verbs from end to end on small scans: what is written, and that it can be used."""
+
+import json
+import tarfile
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from apps.medical.evaluate import compared
+from apps.medical.segmenter import load
+from tests.apps.medical.conftest import scan, write
+
+
+def test_a_tiny_training_beats_chance(medical, balls: Path, tiny_run: Path, tmp_path: Path) -> None:
+    result = medical("evaluate", "--checkpoint", tiny_run, "--data", balls, "--out", tmp_path, "--json").json()
+    assert result["mean_dice"] > 0.5
+    assert result["data"]["cases"] == 2
+    assert "note" not in result
+    assert {"hd95_mm", "msd_voxels", "volumetric_similarity"} <= result["organs"][0].keys()
+    assert (tmp_path / "evaluation.csv").read_text().count("\n") == 1 + 2 * 2
+    split = json.loads((tiny_run / "split.json").read_text())
+    assert not set(split["train"]) & set(split["test"])
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_segment_writes_the_input_s_own_grid(turned: bool, medical, tiny_run: Path, tmp_path: Path) -> None:
+    image, truth = scan(50)
+    affine = np.eye(4)
+    if turned:  # the same scan, its axes permuted and flipped
+        image, truth = (array.transpose(2, 0, 1)[::-1].copy() for array in (image, truth))
+        affine = np.array([[0, 1, 0, 0], [0, 0, 1, 0], [-1, 0, 0, 11], [0, 0, 0, 1]], dtype=float)
+    path = write(tmp_path / "scan.nii.gz", image, affine)
+    out = tmp_path / "out"
+    result = medical("segment", path, "--checkpoint", tiny_run, "--out", out, "--tta", "--json").json()
+    back = nibabel.load(out / "scan_seg.nii.gz")
+    assert back.shape == image.shape
+    assert np.allclose(back.affine, affine)
+    assert back.get_data_dtype() == np.uint8
+    found = np.asarray(back.dataobj)
+    assert 2 * ((found > 0) & (truth > 0)).sum() / ((found > 0).sum() + (truth > 0).sum()) > 0.5
+    assert result["organs"][0]["volume_ml"] == pytest.approx(float((found == 1).sum()) / 1000)
+    assert all((out / name).exists() for name in ("scan.png", "volumes.csv", "segmentation.json", "report.html"))
+
+
+def test_explain_tells_where_a_voxel_looks(medical, balls: Path, tiny_run: Path, tmp_path: Path) -> None:
+    image = balls / "images" / "case00.nii.gz"
+    arguments = ("explain", image, "--checkpoint", tiny_run, "--voxel", "6,12,6", "--out", tmp_path, "--json")
+    result = medical(*arguments).json()
+    assert len(result["attention"]) == 4
+    assert len(result["gammas"]) == 16
+    assert (tmp_path / "explanation.png").exists()
+
+
+def test_folds_are_an_ensemble_and_half_precision_serves(medical, balls: Path, tiny_run: Path, tmp_path: Path) -> None:
+    folds = tmp_path / "folds"
+    for fold in range(2):
+        medical("export", "--checkpoint", tiny_run, "--out", folds / f"fold-{fold}", "--json").json()
+    assert len(load(folds, "cpu").models) == 2
+    done = medical("segment", balls / "images" / "case00.nii.gz", "--checkpoint", folds, "--out", tmp_path / "out")
+    assert done.code == 0, done.err
+
+
+def test_a_stopped_run_goes_on_to_the_same_result(
+    medical, balls: Path, tiny: list[str], tiny_run: Path, tmp_path: Path
+):
+    arguments = ("train", "--data", balls, "--out", tmp_path / "run", "--device", "cpu", *tiny)
+    assert medical(*arguments, "--set", "train.minutes=0.0001").code == 0
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
+    assert medical(*arguments, "--resume").code == 0
+    whole, resumed = (json.loads((run / "model.json").read_text()) for run in (tiny_run, tmp_path / "run"))
+    assert whole["sha256"] == resumed["sha256"]
+
+
+def test_medusa_learns_what_a_slice_shows(medical, balls: Path, tmp_path: Path) -> None:
+    sets = ["model.kind=medusa", "model.base=4", "model.body=16", "model.stride=2", "data.patch=[16,16]"]
+    sets += ["data.plane=sagittal", "train.steps=25", "train.epochs=2", "train.learning_rate=0.02", "train.warmup=3"]
+    options = [part for one in [*sets, "train.ema=0.8"] for part in ("--set", one)]
+    run = tmp_path / "run"
+    result = medical("train", "--data", balls, "--out", run, "--device", "cpu", "--json", *options).json()
+    assert result["test_balanced_accuracy"] > 0.5
+    image = balls / "images" / "case00.nii.gz"
+    said = medical("classify", image, "--checkpoint", run, "--out", tmp_path / "out", "--json").json()
+    assert said["scans"][0]["class"] in ("1", "2")
+    assert (tmp_path / "out" / "case00_medusa.png").exists()
+
+
+def test_compare_trains_alike_and_keeps_what_is_trained(medical, balls: Path, tiny: list[str], tmp_path: Path) -> None:
+    arguments = ("compare", "--data", balls, "--out", tmp_path, "--entry", "no-attention", "--entry", "unet", *tiny)
+    short = ("--set", "train.steps=3", "--set", "train.epochs=1", "--device", "cpu", "--json")
+    first = medical(*arguments, *short).json()
+    assert [row["entry"] for row in first["entries"]] == ["no-attention", "unet"]
+    weights = tmp_path / "unet-seed0" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    assert medical(*arguments, *short).json()["entries"] == first["entries"]
+    assert weights.stat().st_mtime_ns == before
+
+
+def test_a_tar_and_nnunet_s_layout_are_read(medical, balls: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "Dataset001"
+    (folder / "imagesTr").mkdir(parents=True)
+    (folder / "labelsTr").mkdir()
+    for image in (balls / "images").iterdir():
+        name = image.name.removesuffix(".nii.gz")
+        (folder / "imagesTr" / f"{name}_0000.nii.gz").write_bytes(image.read_bytes())
+        (folder / "labelsTr" / image.name).write_bytes((balls / "labels" / image.name).read_bytes())
+    described = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "left": 1, "right": 2}}
+    (folder / "dataset.json").write_text(json.dumps(described))
+    with tarfile.open(tmp_path / "data.tar", "w") as archive:
+        archive.add(folder, "Dataset001")
+    result = medical("inspect", "--data", tmp_path / "data.tar", "--out", tmp_path / "out", "--json").json()
+    assert [row["name"] for row in result["labels"]] == ["background", "left", "right"]
+
+
+def test_absent_organs_follow_the_rule(balls: Path) -> None:
+    from apps.medical.cases import find_cases
+    from apps.medical.config import DataConfig
+    from apps.medical.data import read_case
+
+    config = DataConfig(patch=(16, 16))
+    one = read_case(find_cases(balls, config)[0][0], config)
+    nothing = np.zeros_like(one.truth)
+    missed = compared(one, nothing, one.truth, ["a", "b"])[0]
+    assert missed["present"] == "truth only"
+    assert missed["dice"] == 0
+    assert missed["hd95_mm"] == pytest.approx(np.linalg.norm(one.grid.shape))
+    assert compared(one, nothing, nothing, ["a"])[0]["dice"] is None
+    perfect = compared(one, one.truth, one.truth, ["a", "b"])[1]
+    assert (perfect["dice"], perfect["hd95_mm"], perfect["msd_mm"]) == (1, 0, 0)
+
+
+def test_dicom_of_pydicom_s_own_files(medical, tiny_run: Path, tmp_path: Path) -> None:
+    import pydicom
+    import pydicom.data
+
+    base = Path(pydicom.data.__file__).parent / "test_files" / "dicomdirtests"
+    if not (base / "98892001" / "CT5N").is_dir():
+        pytest.skip("this pydicom does not bring its DICOMDIR test files")
+    series, out = base / "98892001" / "CT5N", tmp_path / "out"
+    done = medical("segment", series, "--checkpoint", tiny_run, "--out", out, "--dicom-seg", "--json")
+    assert done.code == 0, done.err
+    back = nibabel.load(out / "CT5N_seg.nii.gz")
+    one = pydicom.dcmread(sorted(series.iterdir())[0])
+    assert back.shape[:2] == (one.Columns, one.Rows)
+    at = np.linalg.inv(back.affine) @ np.array(
+        [-one.ImagePositionPatient[0], -one.ImagePositionPatient[1], one.ImagePositionPatient[2], 1]
+    )
+    assert np.allclose(at[:2], 0, atol=1e-3)
+    assert abs(at[2] - round(at[2])) < 1e-3
+    if (out / "CT5N_seg.dcm").exists():
+        segmentation = pydicom.dcmread(out / "CT5N_seg.dcm")
+        assert segmentation.Modality == "SEG"
+    refused = medical("segment", base / "98892003" / "MR1", "--checkpoint", tiny_run, "--out", tmp_path / "no")
+    assert refused.code == 2
+    assert "3 series" in refused.err

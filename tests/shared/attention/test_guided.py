@@ -1,0 +1,48 @@
+"""What is particular to guided attention, beside the contract."""
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from shared.attention.guided import ChannelAttention, GuidedAttention, PositionAttention
+
+
+def test_the_fused_kernel_is_used_and_no_map_is_built() -> None:
+    # Allowed to use that kernel alone, torch raises where the layout of the inputs rules it out.
+    module, x = PositionAttention(16, direct_up_to=0), torch.randn(1, 16, 12, 12)
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        module(x).sum().backward()
+
+
+def test_a_row_is_that_of_the_map() -> None:
+    from shared.attention.record import record_attention
+
+    module, x = PositionAttention(8), torch.randn(2, 8, 3, 5)
+    with record_attention(module) as maps:
+        module(x)
+    torch.testing.assert_close(module.row(x, (2, 1)), maps[""][0][:, 2 * 5 + 1].unflatten(1, (3, 5)))
+    with pytest.raises(IndexError, match="3 x 5"):
+        module.row(x, (3, 0))
+
+
+def test_attention_begins_as_no_attention() -> None:
+    x = torch.randn(2, 6, 4, 4)
+    for module in (PositionAttention(6), ChannelAttention(), ChannelAttention("released")):
+        torch.testing.assert_close(module(x), x)
+
+
+def test_the_forms_of_channel_attention_look_at_opposite_channels() -> None:
+    x = torch.randn(1, 5, 6, 6)
+    paper, released = ChannelAttention().weights(x)[0], ChannelAttention("released").weights(x)[0]
+    energy = x[0].flatten(1) @ x[0].flatten(1).T
+    assert torch.equal(paper.argmax(-1), energy.argmax(-1))
+    assert torch.equal(released.argmax(-1), energy.argmin(-1))
+
+
+def test_losses_are_zero_without_guidance_and_the_guided_one_with_one_step() -> None:
+    x, fused = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8)
+    none = GuidedAttention(4, guidance="none").refine(x, fused)
+    assert (float(none.guided), float(none.reconstruction)) == (0, 0)
+    one = GuidedAttention(4, steps=1).refine(x, fused)
+    assert float(one.guided) == 0
+    assert float(one.reconstruction) > 0
