@@ -201,6 +201,8 @@ def maker(
 
         return carried
     from apps.video.discover import Discoverer
+    from apps.video.remember import Remembering
 
-    discoverer = Discoverer(config, method, checkpoint, weights, seed=seed, device=device)
+    encoder = Remembering(load_encoder(weights, device))
+    discoverer = Discoverer(config, method, checkpoint, encoder, seed=seed, device=device)
     return lambda sequence, video, folder: discoverer.find(video, folder)

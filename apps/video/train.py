@@ -8,6 +8,7 @@ import torch
 from apps.video.config import VideoConfig
 from apps.video.data import ClipData, Features, encode_videos, fingerprint, read_videos
 from apps.video.encoders import device_of, load_encoder
+from apps.video.remember import Remembering
 from apps.video.task import VideoTask, architecture
 from shared.command import is_main_process
 from shared.errors import InputError
@@ -44,7 +45,7 @@ def train(
         refuse_to_overwrite(out)
     sequences = read_videos(data, split, names)
     assert data is not None
-    encoder = load_encoder(weights, device_of(hardware.device))
+    encoder = Remembering(load_encoder(weights, device_of(hardware.device)))
     if config.model.method == "attention" and encoder.dim % config.model.heads:
         raise InputError(f"model.heads {config.model.heads}: does not divide the encoder's {encoder.dim} channels")
     about = {"name": data.name, "sha256": fingerprint(sequences), "videos": len(sequences), "encoder": encoder.name}
