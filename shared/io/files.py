@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from shared.errors import InputError
+from shared.errors import InputError, ManyheadsError
 
 PARTIAL = ".partial-"  # in the name of every unfinished file, so that what a kill left behind can be told apart
 
@@ -31,11 +31,26 @@ def replacing(path: Path | str) -> Iterator[Path]:
         yield partial
         _sync(partial)
         os.replace(partial, path)
+    except Exception as error:
+        if getattr(error, "errno", None) is None and not isinstance(error, ManyheadsError):
+            _raise_if_full(partial, path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
     # The rename itself lies in the folder; not every system can sync one, and the file is whole either way.
     with contextlib.suppress(OSError):
         _sync(path.parent)
+
+
+def _raise_if_full(partial: Path, path: Path) -> None:
+    """Raises the system's `OSError` where `partial` cannot grow. Libraries have other words for a full disk, or none."""
+    try:
+        with open(partial, "ab") as file:
+            file.write(bytes(2**16))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _sync(path: Path) -> None:
