@@ -14,7 +14,7 @@ from apps.wsi.slide import CorruptTileError, Slide, find_slides, open_slide
 from apps.wsi.tiles import Tiling, draw_tiles, find_tiles
 from shared.command import progress
 from shared.errors import InputError, ManyheadsError
-from shared.io.files import output_folder, read_json, remove_partial, write_json
+from shared.io.files import output_folder, read_json, write_json
 
 SETTINGS = "extraction.json"
 
@@ -45,7 +45,6 @@ def extract(
     _check_folder(out, settings, resume)
     store = output_folder(out / f"features_{name}")
     output_folder(out / "thumbnails")
-    remove_partial(store)
     rows, failed, total = [], [], 0
     with progress() as bar:
         task = bar.add_task("extract", total=len(files))

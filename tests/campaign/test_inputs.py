@@ -105,6 +105,7 @@ def hostile(path: Path) -> None:
 
 SPOILS = [nothing, cut, noise, zeros, prose, an_archive, a_folder, hostile]
 
+
 def words_of(line: str, app: str, world: dict[str, Path], models: dict[str, Path], file: Path) -> list[str]:
     names = {**world, "file": file, "model": models[app]}
     return [word.format_map(names) for word in line.split()]

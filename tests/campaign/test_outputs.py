@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+
 class Done(NamedTuple):
     """How a command ended."""
 
