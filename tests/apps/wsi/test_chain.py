@@ -26,17 +26,17 @@ BRANCHES = 3
 
 @pytest.fixture(scope="module")
 def slides(tmp_path_factory) -> Path:
-    """Ten pieces of the real slide of 384 x 256 pixels, every second with ink on it; labels.csv beside them."""
+    """Ten pieces of the real slide of 400 x 272 pixels, every second with ink on it; labels.csv beside them."""
     folder = tmp_path_factory.mktemp("chain")
     (folder / "slides").mkdir()
     whole = open_slide(SVS)
     rng = np.random.default_rng(0)
     lines = ["slide,label,split"]
     for index in range(10):
-        at = (1000 + 90 * (index // 2), 1950 + 60 * (index // 2))
-        piece = np.asarray(whole.handle.read_region(at, 0, (384, 256)).convert("RGB"))
+        at = (900 + 20 * (index // 2), 2050 + 60 * (index // 2))  # all tissue
+        piece = np.asarray(whole.handle.read_region(at, 0, (400, 272)).convert("RGB"))
         if index % 2:
-            piece, _ = ink(piece, rng, (192, 128))
+            piece, _ = ink(piece, rng, (200, 136))
         write_slide(folder / "slides" / f"s{index}.tif", piece, whole.mpp)
         lines.append(f"s{index},{'inked' if index % 2 else 'clean'},{'valid' if index >= 6 else 'train'}")
     whole.close()
@@ -128,8 +128,8 @@ def test_the_geojson_has_qupaths_fields(wsi, slides: Path, run: Path, tmp_path: 
         area = sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in pairwise(ring)) / 2
         assert area == pytest.approx(figures["side"] ** 2, rel=1e-6)  # a square, its ring in one turn
         assert [min(xs), min(ys)] == figures["coords"][index]
-        assert max(xs) <= 384
-        assert max(ys) <= 256
+        assert max(xs) <= 400
+        assert max(ys) <= 272
         properties = feature["properties"]
         assert properties["objectType"] == "tile"
         assert properties["classification"]["name"]
@@ -138,7 +138,7 @@ def test_the_geojson_has_qupaths_fields(wsi, slides: Path, run: Path, tmp_path: 
         assert properties["measurements"].keys() == names
         assert all(isinstance(value, float) for value in properties["measurements"].values())
         column = [one[index] for one in figures["attention"]]
-        assert properties["measurements"]["attention"] == pytest.approx(np.mean(column), abs=1e-9)
+        assert properties["measurements"]["attention"] == pytest.approx(np.mean(column), abs=1e-7)
 
 
 def test_tiles_are_painted_where_they_lie() -> None:
@@ -186,6 +186,24 @@ def test_coords_of_another_slide_and_none_at_all(wsi, tmp_path: Path, trained: P
     assert "has no coords; a heat map needs them" in refused(tmp_path / "none.h5")
 
 
+def test_one_slide_that_fails_does_not_keep_the_others_from_being_predicted(
+    wsi, slides: Path, run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "some"
+    folder.mkdir()
+    (folder / "s1.tif").write_bytes((slides / "slides" / "s1.tif").read_bytes())
+    (folder / "s2.tif").write_bytes(b"no slide")
+    code, found = wsi("predict", folder, "--checkpoint", run, "--out", tmp_path / "out", "--json")
+    assert code == 0
+    assert [row["slide"] for row in found["predictions"]] == ["s1"]
+    assert "s2.tif: is no slide that can be read" in found["failed"][0]
+    (folder / "s1.tif").unlink()
+    code, line = wsi("predict", folder, "--checkpoint", run, "--out", tmp_path / "nothing")
+    assert code == 1
+    assert "no slide could be read; the first:" in line
+    assert not (tmp_path / "nothing").exists()
+
+
 def test_explain_says_how_attention_lies(wsi, slides: Path, run: Path, tmp_path: Path) -> None:
     store = slides / "features" / "features_efficientnet-lite0"
     code, found = wsi("explain", store, "--checkpoint", run, "--out", tmp_path, "--json")
@@ -216,7 +234,7 @@ def test_a_killed_extraction_goes_on_where_it_was(slides: Path, run: Path, tmp_p
     words = ["extract", slides / "slides", "--out", tmp_path, *TILING, "--batch", 1, "--device", "cpu"]
     process = subprocess.Popen([sys.executable, ROOT / "cli.py", "wsi", *map(str, words)], stdout=subprocess.DEVNULL)
     store, limit = tmp_path / "features_efficientnet-lite0", time.monotonic() + 120
-    while len(list(store.glob("*.h5"))) < 2 and process.poll() is None and time.monotonic() < limit:
+    while len(list(store.glob("s*.h5"))) < 2 and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -230,7 +248,7 @@ def test_a_killed_extraction_goes_on_where_it_was(slides: Path, run: Path, tmp_p
     assert "tiling was another there" in line
     code, found = wsi(*words, "--resume", "--json")
     assert code == 0
-    assert len(found["slides"]) == 10
+    assert [row["slide"] for row in found["slides"] if row.get("done_before")] == sorted(name[:2] for name in done)
     assert {path.name: path.stat().st_mtime_ns for path in store.glob("*.h5") if path.name in done} == done
     assert sorted(path.name for path in store.iterdir()) == [f"s{index}.h5" for index in range(10)]
     for path in store.iterdir():

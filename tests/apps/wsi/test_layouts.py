@@ -1,5 +1,6 @@
 """Features written in each layout read back as they were, and files of others are read as their makers write them."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,3 +106,41 @@ def test_labels_of_clam_and_names_with_endings(tmp_path: Path) -> None:
     data = read_data(tmp_path, tmp_path / "labels.csv")
     assert data.labels.tolist() == [1, 0]
     assert set(data.patients) == {"p1"}
+
+
+@pytest.mark.parametrize("between", ["clam", "stamp", "acmil"])
+def test_converted_there_and_back_is_the_same(wsi, tmp_path: Path, between: str) -> None:
+    for one in (slide("one"), slide("two", 3, seed=1)):
+        write_features(one, tmp_path / "start", "trident")
+    (tmp_path / "labels.csv").write_text("slide,label\none,tumour\ntwo,normal\n")
+    words = ("--labels", tmp_path / "labels.csv", "--json")
+    code, there = wsi("convert", tmp_path / "start", "--layout", between, "--out", tmp_path / "there", *words)
+    assert code == 0
+    back = ("convert", there["written"], "--layout", "trident", "--out", tmp_path / "back")
+    if between == "stamp":
+        code, line = wsi(*back)
+        assert code == 2
+        assert "its coords are in micrometres; say what a pixel is with --mpp" in line
+    assert wsi(*back, "--mpp", 0.25, "--json")[0] == 0
+    name = "unknown" if between == "acmil" else "net"  # ACMIL's file does not name the encoder
+    for file in (tmp_path / "start" / "features_net").iterdir():
+        (before,), (after,) = read_features(file), read_features(tmp_path / "back" / f"features_{name}" / file.name)
+        np.testing.assert_array_equal(after.features, before.features)
+        np.testing.assert_array_equal(after.coords, before.coords)
+        assert (after.tile, after.mpp) == (pytest.approx(before.tile), 0.25)
+    if between == "acmil":
+        assert read_data(Path(there["written"])).classes == ("normal", "tumour")
+
+
+def test_a_mil_table_of_slides_reads_back(wsi, tmp_path: Path) -> None:
+    for one in (slide("one"), slide("two", 3, seed=1)):
+        write_features(one, tmp_path / "start", "trident")
+    (tmp_path / "labels.csv").write_text("slide,label\none,tumour\ntwo,normal\n")
+    words = ("convert", tmp_path / "start", "--layout", "csv", "--out", tmp_path / "table")
+    assert "its slides have no labels; give --labels" in wsi(*words)[1]
+    _, found = wsi(*words, "--labels", tmp_path / "labels.csv", "--json")
+    assert found["classes"] == ["normal", "tumour"]
+    data = read_csv(tmp_path / "table" / "bags.csv")
+    assert data.labels.tolist() == [1, 0]
+    np.testing.assert_array_equal(data.bags[0].features, slide("one").features)
+    assert json.loads((tmp_path / "table" / "bags.json").read_text())["bags"] == ["one", "two"]
