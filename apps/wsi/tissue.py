@@ -26,7 +26,10 @@ def tissue_mask(image: np.ndarray, *, speckle: float = 0.0005, hole: float = 0.0
 
 
 def otsu(values: np.ndarray, bins: int = 256) -> float:
-    """The threshold with the most variance between the two sides; values lie between 0 and 1."""
+    """The threshold with the most variance between the two sides, for `values > threshold`; values lie in 0 .. 1.
+
+    The upper edge of a bin, since the whole bin counts as below. Of thresholds that are as good, the middle.
+    """
     counts, edges = np.histogram(values, bins, (0, 1))
     centres = (edges[:-1] + edges[1:]) / 2
     below = counts.cumsum()
@@ -34,7 +37,10 @@ def otsu(values: np.ndarray, bins: int = 256) -> float:
     total = (counts * centres).cumsum()
     with np.errstate(divide="ignore", invalid="ignore"):
         between = below * above * (total / below - (total[-1] - total) / above) ** 2
-    return float(centres[np.nan_to_num(between).argmax()])
+    between = np.nan_to_num(between)
+    if not between.any():
+        return 0.0  # one value only
+    return float(edges[1:][between >= between.max() * (1 - 1e-9)].mean())
 
 
 def _without_small(mask: np.ndarray, least: float, keep_edge: bool = False) -> np.ndarray:
