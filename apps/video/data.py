@@ -68,8 +68,9 @@ def encode_videos(sequences: list[Sequence], encoder: Encoder, size: int, most: 
 
 
 class Clips(Dataset):
-    """Every clip of every video by its number: keys (T, h, w, C) and class tokens (T, C).
+    """Every clip of every video by (number, draw): keys (T, h, w, C), class tokens (T, C), and the draw.
 
+    The draw seeds what is random in a loss for this clip alone, so that it does not matter who else is in its batch.
     A video that is shorter than a clip gives one, in which its last frame stands still.
     """
 
@@ -81,15 +82,19 @@ class Clips(Dataset):
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, number: int) -> dict[str, Tensor]:
+    def __getitem__(self, item: tuple[int, int]) -> dict[str, Tensor]:
+        number, draw = item
         video, start = self.places[number]
         features = self.videos[video]
         at = torch.arange(self.frames).mul(self.gap).add(start).clamp_max(len(features.keys) - 1)
-        return {"keys": features.keys[at].float(), "cls": features.cls[at].float()}
+        return {"keys": features.keys[at].float(), "cls": features.cls[at].float(), "draw": torch.tensor(draw)}
 
 
 class ClipData(lightning.LightningDataModule):
-    """Random clips for training, four from each held-out video for validation; a batch has one size of frame."""
+    """Random clips for training, four from each held-out video for validation; a batch has one size of frame.
+
+    `batch` clips make a step, which the processes share: each has the same number of them.
+    """
 
     def __init__(
         self, videos: list[Features], *, frames: int, gap: int, batch: int, steps: int, valid: float, seed: int
@@ -104,12 +109,14 @@ class ClipData(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         clips = Clips(self.train_videos, self.frames, self.gap)
         rng = np.random.default_rng((self.seed, self.trainer.current_epoch if self.trainer else 0))
+        processes = self.trainer.world_size if self.trainer else 1
         grids = [tuple(self.train_videos[video].keys.shape[1:3]) for video, _ in clips.places]
         batches = []
         for _ in range(self.steps):
             grid = grids[rng.integers(len(grids))]
             same = [i for i, other in enumerate(grids) if other == grid]
-            batches.append(rng.choice(same, self.batch).tolist())
+            step = [(int(rng.choice(same)), int(rng.integers(2**62))) for _ in range(self.batch)]
+            batches += [step[i::processes] for i in range(processes)]  # dealt out one by one
         return DataLoader(clips, batch_sampler=batches)
 
     def val_dataloader(self) -> DataLoader:
@@ -117,5 +124,6 @@ class ClipData(lightning.LightningDataModule):
         batches = []
         for video in range(len(self.valid_videos)):
             own = [i for i, (v, _) in enumerate(clips.places) if v == video]
-            batches += [[own[i]] for i in np.unique(np.linspace(0, len(own) - 1, 4).round().astype(int))]
+            chosen = np.unique(np.linspace(0, len(own) - 1, 4).round().astype(int))
+            batches += [[(own[i], own[i])] for i in chosen]
         return DataLoader(clips, batch_sampler=batches)

@@ -57,9 +57,9 @@ def run(out: Path, progress: Callable[[str], None]) -> Section:
     )
     rows = [
         {"what": "first mask carried through", **_figures(carried)},
-        {"what": "first mask held still (baseline)", **_figures(carried["baseline"])},
+        *({"what": f"{row['what']} (baseline)", **_figures(row)} for row in carried["baselines"]),
         {"what": f"objects found by attention, {trained['epochs']} short epochs", **_figures(by_attention)},
-        {"what": "the whole frame as one object (baseline)", **_figures(by_attention["baseline"])},
+        *({"what": f"{row['what']} (baseline)", **_figures(row)} for row in by_attention["baselines"]),
     ]
     text = (
         f"In two seconds of a street, TokenCut on the features of EfficientNet-Lite0 marked {len(found['objects'])} "

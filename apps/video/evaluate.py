@@ -32,23 +32,34 @@ def evaluate(data: Path, masks: Path, out: Path, *, kind: str, split: str | None
         raise InputError(f"{data}: has no annotations; give Annotations/<sequence>/<frame>.png")
     masks = masks / "Annotations" if (masks / "Annotations").is_dir() else masks
     output_folder(out)
-    rows, baseline = [], []
+    rows: list[dict] = []
+    baselines: dict[str, list[dict]] = {}
     with progress() as bar:
         for sequence in bar.track(sequences, description="sequences"):
-            found, held = score(sequence, masks / sequence.name, kind)
+            found, guessed = score(sequence, masks / sequence.name, kind)
             rows += found
-            baseline += held
-    result = summary(rows, baseline, kind)
+            for name, those in guessed.items():
+                baselines.setdefault(name, []).extend(those)
+    result = summary(rows, baselines, kind)
     result["data"] = {"name": data.name, "split": split, "sequences": len(sequences)}
     write_json(out / "evaluation.json", result)
     return {**result, "written": str(out / "evaluation.json")}
 
 
-def score(sequence: Sequence, folder: Path, kind: str) -> tuple[list[dict], list[dict]]:
-    """The rows of a sequence, one an object, and those of the baseline.
+def guesses(first: np.ndarray, kind: str) -> dict[str, np.ndarray]:
+    """Masks (H, W) that need no method, by what they are: one for all frames, to be compared with.
 
-    The baseline holds the first annotation (propagation), or takes the whole frame for the object (discovery).
+    Those of a discovery are one proposal, 1, which is held against every object.
     """
+    if kind == "propagation":
+        return {"holding the first mask": first}
+    y, x = (np.linspace(-2, 2, side) for side in first.shape)
+    middle = y[:, None] ** 2 + x**2 <= 1
+    return {"the whole frame": np.ones_like(first), "an ellipse of half its sides": middle.astype(np.uint8)}
+
+
+def score(sequence: Sequence, folder: Path, kind: str) -> tuple[list[dict], dict[str, list[dict]]]:
+    """The rows of a sequence, one an object, and those of each baseline of `guesses`."""
     stems = sorted(sequence.masks)[1:-1]
     files = find_masks(folder)
     missing = [stem for stem in stems if stem not in files]
@@ -65,7 +76,8 @@ def score(sequence: Sequence, folder: Path, kind: str) -> tuple[list[dict], list
         raise InputError(f"{folder}: has {len(given)} proposals; DAVIS takes {PROPOSALS} at most (set cluster.most)")
     j = np.zeros((len(stems), len(given), len(wanted)))
     f = np.zeros_like(j)
-    base = np.zeros((2, len(stems), len(wanted)))
+    fixed = guesses(first, kind)
+    base = np.zeros((len(fixed), 2, len(stems), len(wanted)))
     for t, stem in enumerate(stems):
         labels, void = truth(sequence, stem)
         mask = read_mask(files[stem])
@@ -73,13 +85,14 @@ def score(sequence: Sequence, folder: Path, kind: str) -> tuple[list[dict], list
             a, b = mask.shape, labels.shape
             raise InputError(f"{files[stem]}: is {a[1]}x{a[0]}, the annotation {b[1]}x{b[0]}; write masks in its size")
         j[t], f[t] = measure_frame(mask, labels, given, wanted, void)
-        for column, label in enumerate(wanted):
-            held = first if kind == "propagation" else np.full_like(labels, label)
-            pair = measure_frame(held, labels, [label], [label], void)
-            base[:, t, column] = pair[0][0, 0], pair[1][0, 0]
+        for values, held in zip(base, fixed.values(), strict=True):
+            for column, label in enumerate(wanted):
+                pair = measure_frame(held, labels, [label if kind == "propagation" else 1], [label], void)
+                values[:, t, column] = pair[0][0, 0], pair[1][0, 0]
     chosen = list(range(len(wanted))) if kind == "propagation" else assign(j, f)
     by_frame = assign_by_frame(j, f)
-    rows, held = [], []
+    rows: list[dict] = []
+    guessed: dict[str, list[dict]] = {name: [] for name in fixed}
     for column, label in enumerate(wanted):
         row = chosen[column]
         values = (j[:, row, column], f[:, row, column]) if row is not None else (np.zeros(len(stems)),) * 2
@@ -87,8 +100,9 @@ def score(sequence: Sequence, folder: Path, kind: str) -> tuple[list[dict], list
         if kind == "discovery":
             rows[-1]["proposals"] = len(given)
             rows[-1]["J_by_frame"], rows[-1]["F_by_frame"] = (part[:, column].mean() for part in by_frame)
-        held.append(_row(sequence.name, label, base[0, :, column], base[1, :, column]))
-    return rows, held
+        for name, values in zip(fixed, base, strict=True):
+            guessed[name].append(_row(sequence.name, label, values[0, :, column], values[1, :, column]))
+    return rows, guessed
 
 
 def _row(name: str, label: int, j: np.ndarray, f: np.ndarray) -> dict:
@@ -105,8 +119,8 @@ def _row(name: str, label: int, j: np.ndarray, f: np.ndarray) -> dict:
     }
 
 
-def summary(rows: list[dict], baseline: list[dict], kind: str) -> dict:
-    """Means over objects, with an interval of J&F over them, the baseline, and the table by object."""
+def summary(rows: list[dict], baselines: dict[str, list[dict]], kind: str) -> dict:
+    """Means over objects, with an interval of J&F over them, the baselines, and the table by object."""
 
     def mean(name: str, table: list[dict] = rows) -> float:
         return float(np.mean([row[name] for row in table]))
@@ -126,8 +140,7 @@ def summary(rows: list[dict], baseline: list[dict], kind: str) -> dict:
         "F_recall": mean("F_recall"),
         "F_decay": mean("F_decay"),
     }
-    name = "holding the first mask" if kind == "propagation" else "the whole frame as one object"
-    result["baseline"] = {"what": name, "J": mean("J", baseline), "F": mean("F", baseline)}
+    result["baselines"] = [{"what": name, "J": mean("J", t), "F": mean("F", t)} for name, t in baselines.items()]
     if kind == "discovery":
         result["assigned_anew_in_every_frame"] = {
             "what": "not DAVIS's rule: each frame chooses its proposals, which forgives changed identities",

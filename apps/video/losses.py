@@ -10,10 +10,17 @@ from torch import Tensor
 TINY = 1e-8
 
 
-def pick_queries(batch: int, frames: int, tokens: int, queries: int, device: torch.device | None = None) -> Tensor:
-    """Random tokens of each frame, (B, T Q) as places in the row of all T N tokens."""
-    places = torch.rand(batch, frames, tokens, device=device).topk(min(queries, tokens), -1).indices
-    return (places + torch.arange(frames, device=device)[:, None] * tokens).flatten(1)
+def drawn(draws: Tensor, *shape: int) -> Tensor:
+    """Standard normal (B, *shape): what a clip gets depends on its own draw (B,) alone, on every device."""
+    clips = [torch.randn(shape, generator=torch.Generator().manual_seed(draw)) for draw in draws.tolist()]
+    return torch.stack(clips).to(draws.device)
+
+
+def pick_queries(noise: Tensor, queries: int) -> Tensor:
+    """Random tokens of each frame: noise (B, T, N) -> (B, T Q), as places in the row of all T N tokens."""
+    frames, tokens = noise.shape[1:]
+    places = noise.topk(min(queries, tokens), -1).indices
+    return (places + torch.arange(frames, device=noise.device)[:, None] * tokens).flatten(1)
 
 
 def consistency(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from apps.video.config import VideoConfig
-from apps.video.losses import consistency, instance_contrast, overlap, pick_queries, transport_loss
+from apps.video.losses import consistency, drawn, instance_contrast, overlap, pick_queries, transport_loss
 from apps.video.model import SlotModel, TemporalModel, build
 
 
@@ -77,7 +77,7 @@ def attention_losses(model: TemporalModel, batch: dict[str, Tensor], queries: in
     keys = batch["keys"]
     frames, tokens = keys.shape[1], keys.shape[2] * keys.shape[3]
     out, rows = model(keys, batch["cls"])
-    asked = pick_queries(len(keys), frames, tokens, queries, keys.device)
+    asked = pick_queries(drawn(batch["draw"], frames, tokens), queries)
     semantic, motion = consistency(out, rows, frames, asked)
     return {"semantic": semantic, "motion": motion}
 
@@ -86,9 +86,7 @@ def slot_losses(model: SlotModel, teacher: SlotModel, batch: dict[str, Tensor]) 
     """The three losses of SMTC on clips, each of weight 1, over neighbouring frames of the clip."""
     keys = batch["keys"]
     frames = keys.shape[1]
-    noise = torch.randn(
-        len(keys), model.slots.instances, *model.slots.gaussians.mean.shape, dtype=keys.dtype, device=keys.device
-    )
+    noise = drawn(batch["draw"], model.slots.instances, *model.slots.gaussians.mean.shape)
     seen = [model(keys[:, t], keys[:, max(0, t - 1)], noise) for t in range(frames)]
     with torch.no_grad():
         taught = [teacher(keys[:, t], keys[:, max(0, t - 1)], noise) for t in range(frames)]

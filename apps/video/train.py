@@ -37,6 +37,8 @@ def train(
     Features are computed once, by the frozen encoder, and held in half precision: 90 KB a frame at 240 pixels.
     Raises InputError for data or settings that cannot be trained on, and when `out` holds another run.
     """
+    if config.train.batch % hardware.processes:
+        raise InputError(f"train.batch {config.train.batch}: cannot be shared by {hardware.processes} processes evenly")
     hardware.check()
     if not resume:
         refuse_to_overwrite(out)

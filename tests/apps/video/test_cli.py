@@ -83,7 +83,9 @@ def test_evaluate_makes_masks_and_scores_them_beside_a_baseline(
 ) -> None:
     result = manyheads("evaluate", "--data", clips, "--out", tmp_path, *tiny, "--json").json()
     assert result["J"] > 0.7
-    assert result["J"] > result["baseline"]["J"] + 0.1
+    (held,) = result["baselines"]
+    assert held["what"] == "holding the first mask"
+    assert result["J"] > held["J"] + 0.1
     assert len(result["sequences"]) == 6
     low, high = result["interval_95"]
     assert low <= result["J&F"] <= high
@@ -97,6 +99,9 @@ def test_truth_scores_one_and_proposals_are_assigned(manyheads: Manyheads, clips
     assert result["kind"] == "discovery"
     assert result["J"] == result["F"] == 1
     assert result["assigned_anew_in_every_frame"]["J"] == 1
+    whole, middle = result["baselines"]
+    assert 0 < whole["J"] < 0.2
+    assert 0 < middle["J"] < 0.2
     one = manyheads("evaluate", *arguments, "--sequence", "clip-002").json()
     assert {row["sequence"] for row in one["sequences"]} == {"clip-002"}
 

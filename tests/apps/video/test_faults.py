@@ -1,6 +1,8 @@
 """What goes wrong: every kind of wrong input gets one line, and nothing is written."""
 
+import json
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,40 @@ def frame(height: int = 64, width: int = 96) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 255, (height, width, 3)).astype(np.uint8)
 
 
+def sound(path: Path) -> None:
+    """A file with an audio stream alone."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=8000)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", layout="mono")
+        silence.sample_rate = 8000
+        container.mux(stream.encode(silence))
+        container.mux(stream.encode())
+
+
+def encode(path: Path, codec: str, pixels: str, times: list[int]) -> Path:
+    """A square that moves over noise, at times in tenths of a second. Skips where FFmpeg lacks the encoder."""
+    import av
+    import av.codec
+
+    try:
+        av.codec.Codec(codec, "w")
+    except Exception:
+        pytest.skip(f"this FFmpeg has no encoder {codec}")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, pixels
+        for i, time in enumerate(times):
+            image = frame() // 4
+            image[20:44, 10 + 3 * i : 34 + 3 * i] = (220, 60, 40)
+            picture = av.VideoFrame.from_ndarray(image, "rgb24").reformat(format=pixels)
+            picture.time_base, picture.pts = Fraction(1, 10), time
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return path
+
+
 @pytest.fixture(scope="module")
 def mask(clips: Path) -> Path:
     return clips / "Annotations" / "clip-000" / "00000.png"
@@ -31,12 +67,14 @@ def test_no_video(refused: Refused, tmp_path: Path, mask: Path, verb: str) -> No
     (tmp_path / "text.mp4").write_text("no video\n" * 50)
     (tmp_path / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(4000))
     (tmp_path / "folder").mkdir()
+    sound(tmp_path / "sound.mp4")
     for name, says in {
         "missing.mp4": "no such file",
         "empty.mp4": "is empty",
         "text.mp4": "is text",
         "noise.mp4": "truncated or no video",
         "folder": "holds no images",
+        "sound.mp4": "no video stream",
     }.items():
         line = refused(verb, tmp_path / name, *more, "--out", "made")
         assert says in line
@@ -106,6 +144,47 @@ def test_short_clips_are_no_fault(
     result = manyheads("discover", clip, *given, "--out", tmp_path / "d", "--json").json()
     assert result["frames"] == count
     assert len(list(Path(result["masks"]).glob("*.png"))) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels", "times"),
+    [
+        ("a.gif", "gif", "rgb8", [0, 1, 2, 3, 4, 5]),
+        ("a.mkv", "libsvtav1", "yuv420p", [0, 1, 2, 3, 4, 5]),
+        ("varying.mkv", "mpeg4", "yuv420p", [0, 1, 2, 9, 10, 30]),
+    ],
+)
+def test_odd_files_are_carried_through(
+    manyheads: Manyheads, tmp_path: Path, name: str, codec: str, pixels: str, times: list[int]
+) -> None:
+    """GIF, AV1, and a frame rate that varies: every frame gets its mask, and the run lengths have its time."""
+    clip = encode(tmp_path / name, codec, pixels, times)
+    first = np.zeros((64, 96), np.uint8)
+    first[20:44, 10:34] = 1
+    write_mask(tmp_path / "first.png", first)
+    result = manyheads("propagate", clip, "--mask", tmp_path / "first.png", "--out", tmp_path / "p", "--json").json()
+    assert result["frames"] == 6
+    found = {row["frame"]: row for row in json.loads(Path(result["rle"]).read_text())["annotations"]}
+    assert [found[i]["time"] for i in range(6)] == pytest.approx(np.array(times) / 10, abs=0.02)
+    x, y, w, h = found[5]["bbox"]
+    assert np.allclose([x, y, w, h], [25, 20, 24, 24], atol=6)
+
+
+def test_a_file_on_which_the_reader_hangs_is_ended(
+    manyheads: Manyheads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that never answers is killed after the time limit: one line, nothing written."""
+    from shared.io import video as module
+
+    write_video(tmp_path / "clip.mp4", (frame() for _ in range(3)), 5)
+    (tmp_path / "worker.py").write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setattr(module, "WORKER", tmp_path / "worker.py")
+    monkeypatch.setattr(module.Video.__init__, "__kwdefaults__", {"timeout": 0.5})
+    done = manyheads("discover", tmp_path / "clip.mp4", "--out", tmp_path / "d")
+    assert done.code == 2
+    assert "clip.mp4" in done.err
+    assert "no answer within 0.5 s" in done.err
+    assert not (tmp_path / "d").exists()
 
 
 def test_a_video_without_an_object_scores_low(manyheads: Manyheads, tmp_path: Path) -> None:

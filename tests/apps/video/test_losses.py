@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from apps.video.losses import consistency, instance_contrast, overlap, pick_queries, sinkhorn, transport_loss
+from apps.video.losses import consistency, drawn, instance_contrast, overlap, pick_queries, sinkhorn, transport_loss
 from apps.video.model import SlotModel, TemporalModel, local_correlation
 
 
@@ -20,7 +20,7 @@ def test_attention_to_ones_like_is_rewarded() -> None:
     same = (kind[:, None] == kind).float()
     good = (same / same.sum(-1, keepdim=True))[None]
     bad = (1 - same) / (1 - same).sum(-1, keepdim=True)
-    queries = pick_queries(1, 3, 40, 8)
+    queries = pick_queries(torch.randn(1, 3, 40), 8)
     assert queries.shape == (1, 24)
     assert (queries.view(3, 8) // 40 == torch.arange(3)[:, None]).all()
     semantic, motion = consistency(tokens, good, 3, queries)
@@ -31,6 +31,12 @@ def test_attention_to_ones_like_is_rewarded() -> None:
     assert consistency(tokens, uniform, 3, queries)[1] > 0  # a centre between two things is near neither
 
 
+def test_what_a_clip_draws_does_not_depend_on_its_batch() -> None:
+    both = drawn(torch.tensor([5, 9]), 3, 4)
+    assert torch.equal(both[1:], drawn(torch.tensor([9]), 3, 4))
+    assert not torch.equal(both[0], both[1])
+
+
 @pytest.mark.parametrize("cells", [1, 2, 12])
 def test_the_temporal_model_learns_from_frames_of_any_size(cells: int) -> None:
     torch.manual_seed(0)
@@ -38,7 +44,7 @@ def test_the_temporal_model_learns_from_frames_of_any_size(cells: int) -> None:
     keys = torch.randn(2, 3, cells, 2, 16)
     tokens, rows = model(keys, torch.randn(2, 3, 16))
     torch.testing.assert_close(rows.sum(-1), torch.ones(2, 6 * cells))
-    semantic, motion = consistency(tokens, rows, 3, pick_queries(2, 3, 2 * cells, 8))
+    semantic, motion = consistency(tokens, rows, 3, pick_queries(torch.randn(2, 3, 2 * cells), 8))
     (semantic + motion).backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
     assert model.block.qkv.weight.grad is not None
@@ -90,7 +96,7 @@ def test_every_parameter_of_the_slots_learns() -> None:
 
     torch.manual_seed(0)
     model, teacher = SlotModel(16, 8, 3, 2, 2, 1), SlotModel(16, 8, 3, 2, 2, 1)
-    losses = slot_losses(model, teacher, {"keys": torch.randn(2, 3, 4, 5, 16), "cls": torch.randn(2, 3, 16)})
+    losses = slot_losses(model, teacher, {"keys": torch.randn(2, 3, 4, 5, 16), "draw": torch.tensor([3, 4])})
     sum(losses.values()).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -52,8 +53,8 @@ def features(frames: int, name: str = "a", grid: tuple[int, int] = (2, 3)) -> Fe
 def test_clips_hold_still_at_the_end_of_short_videos() -> None:
     clips = Clips([features(10), features(2)], frames=3, gap=2)
     assert len(clips) == 6 + 1
-    assert clips[1]["keys"][:, 0, 0, 0].tolist() == [1, 3, 5]
-    assert clips[6]["keys"][:, 0, 0, 0].tolist() == [0, 1, 1]
+    assert clips[1, 0]["keys"][:, 0, 0, 0].tolist() == [1, 3, 5]
+    assert clips[6, 0]["keys"][:, 0, 0, 0].tolist() == [0, 1, 1]
 
 
 def test_draws_repeat_and_batches_have_one_size_of_frame() -> None:
@@ -65,6 +66,23 @@ def test_draws_repeat_and_batches_have_one_size_of_frame() -> None:
         assert batch["keys"].shape[:2] == (3, 3)
     names = {v.name for v in made[0].train_videos} & {v.name for v in made[0].valid_videos}
     assert not names
+
+
+def test_a_step_is_shared_by_the_processes() -> None:
+    """Two processes' batches side by side are the clips and draws of one."""
+    data = [ClipData([features(9), features(9)], frames=3, gap=1, batch=4, steps=3, valid=0.5, seed=0) for _ in "ab"]
+    data[1].trainer = SimpleNamespace(world_size=2, current_epoch=0)
+    (alone, shared) = (list(one.train_dataloader().batch_sampler) for one in data)
+    assert [len(batch) for batch in shared] == [2] * 6
+    for whole, *parts in zip(alone, shared[::2], shared[1::2], strict=True):
+        assert sorted(whole) == sorted(parts[0] + parts[1])
+
+
+def test_a_batch_that_processes_cannot_share(clips: Path, tmp_path: Path) -> None:
+    two, config = Hardware(device="cpu", devices=2), load_config(VideoConfig, None, ["train.batch=3"])
+    with pytest.raises(InputError, match=r"train.batch 3: cannot be shared by 2 processes"):
+        train(config, clips, tmp_path, weights=None, split=None, names=None, seed=0, resume=False, hardware=two)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_small_vit_is_pretrained_and_used_as_an_encoder(clips: Path, tmp_path: Path) -> None:
