@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from apps.wsi.convert import write_layout
 from apps.wsi.encoders import load_encoder
-from apps.wsi.layouts import Features, Layout, read_features, write_features, write_single
+from apps.wsi.layouts import Features, Layout, read_features, write_features
 from apps.wsi.slide import CorruptTileError, Slide, find_slides, open_slide
 from apps.wsi.tiles import Tiling, draw_tiles, find_tiles
 from shared.command import progress
@@ -77,7 +78,10 @@ def extract(
             bar.advance(task)
     if not rows:
         raise ManyheadsError(f"{slides}: no slide could be read; the first: {failed[0]}")
-    written = _convert(store, out, layout)
+    written = store
+    if layout != "trident":
+        made = (one for path in sorted(store.glob("*.h5")) for one in read_features(path))
+        written = write_layout(made, out if layout == "acmil" else out / layout, layout)
     return {"written": str(written), "encoder": name, "slides": rows, "failed": failed, "new_tiles": total}
 
 
@@ -134,15 +138,3 @@ def _check_folder(out: Path, settings: dict, resume: bool) -> None:
 
 def _count(path: Path) -> int:
     return len(next(read_features(path)).features)
-
-
-def _convert(store: Path, out: Path, layout: Layout) -> Path:
-    if layout == "trident":
-        return store
-    slides = (slide for path in sorted(store.glob("*.h5")) for slide in read_features(path))
-    if layout == "acmil":
-        return write_single(list(slides), out / f"patch_feats_pretrain_{store.name.removeprefix('features_')}.h5")
-    folder = out / layout
-    for slide in slides:
-        write_features(slide, folder, layout)
-    return folder

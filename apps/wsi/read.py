@@ -81,7 +81,7 @@ def read_data(
         return read_csv(data)
     table = read_labels(labels) if labels is not None else None
     slides = [slide for file in find_features(data) for slide in read_features(file)]
-    known = {slide.name: _label_of(slide, table) for slide in slides}
+    known = {slide.name: label_of(slide, table) for slide in slides}
     if labelled:
         if not any(known.values()):
             name = slides[0].name
@@ -105,7 +105,8 @@ def read_data(
     return Bags(data.name, tuple(bags), names, digest.hexdigest())
 
 
-def _label_of(slide: Features, table: Labels | None) -> str | None:
+def label_of(slide: Features, table: Labels | None) -> str | None:
+    """What the table says of a slide; without a table, what its file says."""
     return table.label.get(_stem(slide.name)) if table else slide.label
 
 
