@@ -9,6 +9,7 @@ import numpy as np
 
 from apps.action.config import ActionConfig
 from apps.action.corpora import load_corpus, summary
+from apps.action.data import check_corpus
 from apps.action.detector import made
 from apps.action.evaluate import detect_all, given_grouping
 from apps.action.metrics import LOOSE, STRICT, average_recall, labels_in, mean_average_precision
@@ -16,7 +17,6 @@ from apps.action.model import BoundaryMatchingNetwork
 from apps.action.recordings import Corpus
 from apps.action.train import fit_model
 from shared.errors import InputError
-from shared.evaluation.bootstrap import bootstrap_interval
 from shared.io.files import output_folder, read_json, write_json, write_text
 from shared.training.trainer import Hardware
 
@@ -37,20 +37,23 @@ def compare(
 
     The last epoch is taken, so that nothing is selected on the test fold. What is done is kept in `rows.jsonl`, and a
     run that was ended goes on; seeds are outermost, so that it is even over the models whenever it ends. `folds` 0:
-    all. Raises InputError for an unknown model, data without folds, and a folder with other settings or other data.
+    all; data that name their own subsets are one, trained on `train` and `valid`. Raises InputError for an unknown
+    model, more folds than there are, and a folder with other settings or other data.
     """
     unknown = [name for name in models if name not in MODELS]
     if unknown:
         raise InputError(f"--models {unknown[0]}: is unknown; choose of {', '.join(MODELS)}")
     corpus = load_corpus(data, config.data)
-    if not corpus.folds:
-        raise InputError(f"{corpus.name}: names its own subsets; compare needs folds, so leave the subsets out")
+    there = corpus.fold_count or 1
+    if folds > there:
+        raise InputError(f"--folds {folds}: {corpus.name} has {there}; name no more")
+    check_corpus(corpus, corpus.split(0), "last")
     output_folder(out)
     _same_settings(out, config, corpus)
     rows = _read_rows(out)
     done = {(row["model"], row["fold"], row["seed"]) for row in rows}
     for seed in range(seeds):
-        for fold in range(folds or corpus.fold_count):
+        for fold in range(folds or there):
             for name in models:
                 if (name, fold, seed) not in done:
                     rows.append(_one(config, corpus, out, name, fold, seed, hardware))
@@ -104,11 +107,8 @@ def summarise(corpus: Corpus, rows: list[dict]) -> dict:
 
     by_seed: dict[str, dict[int, dict]] = {}
     folds = {row["fold"] for row in rows}
-    truth = {
-        recording.name: recording.segments
-        for recording, fold in zip(corpus.recordings, corpus.folds, strict=True)
-        if fold in folds
-    }
+    tested = [recording for fold in sorted(folds) for recording in corpus.split(fold)["test"]]
+    truth = {recording.name: recording.segments for recording in tested}
     wanted = len(folds)
     for name in dict.fromkeys(row["model"] for row in rows):
         for seed in sorted({row["seed"] for row in rows if row["model"] == name}):
@@ -127,7 +127,7 @@ def summarise(corpus: Corpus, rows: list[dict]) -> dict:
                 "parameters": mine[0]["parameters"],
             }
     table = [_line(name, list(seeds.values())) for name, seeds in by_seed.items()]
-    given = given_grouping(corpus, corpus.recordings)
+    given = given_grouping(corpus, tested)
     if given is not None:
         map_given, _ = mean_average_precision(truth, given, LOOSE)
         table.insert(0, {"model": "given scores, grouped", "seeds": None, "average_map_03_07": float(map_given.mean())})
@@ -150,9 +150,8 @@ def _line(name: str, seeds: list[dict]) -> dict[str, Any]:
 
 
 def differences(by_seed: dict[str, dict[int, dict]]) -> list[dict]:
-    """What each model gains over plain BMN in average mAP: mean over classes and shared seeds, with an interval.
-
-    The units that are drawn again are pairs of class and seed: the same class, the same seed, two models.
+    """What each model gains over plain BMN, and over squeeze-and-excitation, in average mAP: the mean over classes and
+    shared seeds, with an interval from drawing both again.
     """
     lines = []
     for name in ("bmn+se", "bmn+csa", "bmn+se+csa"):
@@ -161,9 +160,24 @@ def differences(by_seed: dict[str, dict[int, dict]]) -> list[dict]:
             if name == base or not shared or (name, base) == ("bmn+se+csa", "bmn+se"):
                 continue
             gains = np.stack([by_seed[name][s]["classes"] - by_seed[base][s]["classes"] for s in shared])
-            low, high = bootstrap_interval(gains.ravel(), seed=0)
-            lines.append({"model": name, "against": base, "gain": float(gains.mean()), "low": low, "high": high})
+            low, high = crossed_interval(gains)
+            line = {"model": name, "against": base, "seeds": len(shared), "gain": float(gains.mean())}
+            lines.append({**line, "low": low, "high": high})
     return lines
+
+
+def crossed_interval(gains: np.ndarray, samples: int = 4000) -> tuple[float, float]:
+    """The 95 % percentile bootstrap interval of the mean of gains (seeds, classes).
+
+    Seeds and classes are drawn with replacement, each by themselves: a class that gains does so with every seed, and
+    pairs drawn one by one would look more sure than they are. With one seed, only the classes vary.
+    Reference: Owen 2007, The pigeonhole bootstrap, Annals of Applied Statistics 1(2).
+    """
+    rng = np.random.default_rng(0)
+    seeds, classes = (rng.integers(size, size=(samples, size)) for size in gains.shape)
+    means = gains[seeds[:, :, None], classes[:, None, :]].mean((1, 2))
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def picture(path: Path, result: dict) -> None:

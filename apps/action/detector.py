@@ -9,7 +9,7 @@ import torch
 
 from apps.action.config import DataConfig, DetectConfig, ModelConfig
 from apps.action.data import Scaling, cut, window_starts
-from apps.action.features import read_recording
+from apps.action.features import ARRAYS, read_array, read_recording
 from apps.action.model import BoundaryMatchingNetwork
 from apps.action.proposals import (
     Detection,
@@ -126,9 +126,7 @@ def ready(detector: Detector, recording: Recording) -> Recording:
         if semantics is None and detector.source.kind == "scores":
             semantics = np.exp(recording.features)  # both are the same scores
         if semantics is None:
-            raise InputError(
-                f"{recording.name}: the model reads class scores beside the features; give a folder with both"
-            )
+            raise InputError(f"{recording.name}: the model reads class scores beside the features; add a folder scores")
         semantics = detector.semantics_scaling(semantics)
     else:
         semantics = None
@@ -254,5 +252,20 @@ def _suppressed(detector: Detector, recording: Recording, maps: Maps, scores: np
 
 
 def read_for(detector: Detector, path: Path, rate: float | None = None) -> Recording:
-    """A user's file as what the model reads; see `read_recording`."""
-    return read_recording(path, detector.source, detector.width, rate)
+    """A user's file as what the model reads; see `read_recording`.
+
+    For a model that reads class scores beside the features, they come from the folder `scores` beside the file's own.
+    Raises InputError when they are missing or do not fit.
+    """
+    recording = read_recording(path, detector.source, detector.width, rate)
+    if detector.semantics_scaling is None or detector.source.kind == "scores":
+        return recording
+    folder = path.resolve().parent.parent / "scores"
+    found = [folder / f"{path.stem}{suffix}" for suffix in ARRAYS if (folder / f"{path.stem}{suffix}").exists()]
+    if not found:
+        raise InputError(f"{path}: the model reads class scores beside the features; put {path.stem}.npy into {folder}")
+    scores, _ = read_array(found[0])
+    wanted = (len(recording.features), len(detector.semantics_scaling.mean))
+    if scores.shape != wanted:
+        raise InputError(f"{found[0]}: has the shape {scores.shape}; the model needs {wanted} beside {path.name}")
+    return replace(recording, semantics=scores)

@@ -33,9 +33,12 @@ class ActionTask(lightning.LightningModule):
         return self.model(batch["x"], batch.get("semantics"), batch["keep"])
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        loss = detection_loss(self(batch), batch, self.train_config.class_weight)["loss"]
+        loss = detection_loss(self(batch), batch, self.train_config.class_weight, self._shared)["loss"]
         self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch["x"]), sync_dist=True)
         return loss
+
+    def _shared(self, counts: Tensor) -> Tensor:
+        return self.trainer.strategy.reduce(counts, reduce_op="mean")  # pyright: ignore[reportReturnType]
 
     def on_train_epoch_end(self) -> None:
         # What is watched when no epoch is selected: it rises, so the last one is kept.

@@ -51,14 +51,17 @@ def timeline(
         ax.plot(time, maps.start, color=COLOURS[2], lw=1, label="start")
         ax.plot(time, maps.end, color=COLOURS[1], lw=1, label="end")
         ax.set(ylim=(0, 1), ylabel="boundary")
-        ax.legend(loc="upper right", ncols=2, fontsize=7)
+        ax.legend(**_above)
     if gates:
         for number, (name, curve) in enumerate(gates.items()):
             rest[0].plot(time, curve, color=COLOURS[3 + number], lw=1.2, label=name)
         rest[0].set(ylabel="attention")
-        rest[0].legend(loc="upper right", ncols=2, fontsize=7)
+        rest[0].legend(**_above)
     axes[-1].set(xlabel="seconds", xlim=(0, recording.duration))
     save_figure(figure, path)
+
+
+_above = {"loc": "lower right", "bbox_to_anchor": (1, 0.95), "ncols": 2, "fontsize": 7, "frameon": False}
 
 
 def _rows(shown: Sequence[Detection], truth: Sequence[Segment], maps: Maps, labels: Sequence[str]) -> list[str]:

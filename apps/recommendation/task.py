@@ -24,6 +24,15 @@ def distillation(model: SequenceRecommender, teacher: Teacher, rows: Tensor, tem
     return teacher(rows, model.items, model.dropout(model.scaled(rows)) / temperature)
 
 
+def among_processes(count: int, device: torch.device) -> Tensor | float:
+    """What a mean over `count` positions weighs in the mean over processes, so that this is one over all positions."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return 1.0
+    total = torch.tensor(float(count), device=device)
+    torch.distributed.all_reduce(total)
+    return count * torch.distributed.get_world_size() / total
+
+
 class RecommendationTask(lightning.LightningModule):
     """Cross-entropy of every next item plus lambda times TED; validation by full ranking, history filtered."""
 
@@ -43,13 +52,14 @@ class RecommendationTask(lightning.LightningModule):
             negatives = torch.randperm(len(items), device=items.device)[: train.negatives]
         loss = next_item_loss(hidden, items, batch["targets"][real] - 1, negatives)
         self._log("train/loss", loss, len(hidden))
+        loss = loss * among_processes(len(hidden), loss.device)
         if self.teacher:
             rows = batch["inputs"][real]
             if ted.share < 1:
                 rows = rows[torch.randperm(len(rows), device=rows.device)[: max(1, round(ted.share * len(rows)))]]
             distilled = distillation(self.model, self.teacher[0].to(rows.device), rows, ted.temperature)
             self._log("train/ted", distilled, len(rows))
-            loss = loss + ted.weight * distilled
+            loss = loss + ted.weight * distilled * among_processes(len(rows), loss.device)
         return loss
 
     def _log(self, name: str, value: Tensor, count: int) -> None:

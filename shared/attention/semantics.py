@@ -68,7 +68,8 @@ class TemporalBranch(nn.Module):
 
     def forward(self, semantics: Tensor, keep: Tensor | None = None) -> Tensor:
         pooled = closed(convolved(self.conv, semantics, keep).mean(-1, keepdim=True), keep)
-        gates = torch.sigmoid(self.gate(pooled.transpose(1, 2)))
+        # A channel put in, not transposed: the gradient then has the weight's own strides, which processes expect.
+        gates = torch.sigmoid(self.gate(pooled.squeeze(-1).unsqueeze(1)))
         if recording():
             capture(self, gates)
         return gates.transpose(1, 2)

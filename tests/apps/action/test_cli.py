@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,16 @@ def test_recordings_of_any_length_are_served(manyheads: Manyheads, run: Path, tm
     assert done.code == 0, done.err
 
 
+def test_an_action_that_ends_with_the_recording_is_found(
+    manyheads: Manyheads, run: Path, clips: Path, tmp_path: Path
+) -> None:
+    features = np.load(clips / "features" / "clip-00.npy")
+    start = json.loads((clips / "annotations.json").read_text())["database"]["clip-00"]["annotations"][1]["segment"][0]
+    np.save(tmp_path / "cut.npy", features[: int(2 * start) + 4])  # two seconds after the second action has begun
+    done = manyheads("detect", tmp_path / "cut.npy", "--checkpoint", run, "--out", tmp_path / "out", "--json").json()
+    assert max(row["end"] for row in done["shown"]) == start + 2
+
+
 def test_explain_shows_both_branches(manyheads: Manyheads, run: Path, clips: Path, tmp_path: Path) -> None:
     file = clips / "features" / "clip-01.npy"
     done = manyheads("explain", file, "--checkpoint", run, "--out", tmp_path, "--json").json()
@@ -93,6 +104,69 @@ def test_inspect_info_and_text(manyheads: Manyheads, run: Path, clips: Path) -> 
     assert card["parameters"] > 1000
     assert "watch" in card["shipped_configs"]
     assert "jump" in manyheads("info", "--checkpoint", run).out
+
+
+@pytest.fixture(scope="module")
+def scored(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some of the clips with subsets, and with class scores of another width beside the features."""
+    folder = tmp_path_factory.mktemp("scored")
+    database = json.loads((clips / "annotations.json").read_text())["database"]
+    kept = {}
+    for kind in ("features", "scores"):
+        (folder / kind).mkdir()
+    for name, subset in zip(sorted(database), ["training"] * 5 + ["validation"] * 2 + ["testing"] * 2, strict=False):
+        kept[name] = {**database[name], "subset": subset}
+        features = np.load(clips / "features" / f"{name}.npy")
+        np.save(folder / "features" / f"{name}.npy", features)
+        np.save(folder / "scores" / f"{name}.npy", 1 / (1 + np.exp(-features[:, ::2])))
+    (folder / "annotations.json").write_text(json.dumps({"database": kept}))
+    return folder
+
+
+def test_semantics_unlike_the_features(
+    manyheads: Manyheads, refused: Callable[..., str], scored: Path, tiny: list[str], tmp_path: Path
+) -> None:
+    """6 features, 3 class scores: trained, evaluated, and found beside a file that is detected in."""
+    sets = [word for one in [*tiny, "train.epochs=1"] for word in ("--set", one)]
+    run = tmp_path / "run"
+    assert manyheads("train", "--data", scored, "--out", run, *sets).code == 0
+    architecture = manyheads("info", "--checkpoint", run, "--json").json()["architecture"]
+    assert (architecture["channels"], architecture["semantics_channels"]) == (6, 3)
+    done = manyheads("evaluate", "--data", scored, "--checkpoint", run, "--out", tmp_path / "evaluation", "--json")
+    assert done.json()["recordings"] == 2
+    file = Path(shutil.copytree(scored, tmp_path / "data")) / "features" / "clip-00.npy"
+    words = ("detect", file, "--checkpoint", run, "--out", tmp_path / "out")
+    assert manyheads(*words, "--json").json()["recordings"] == 1
+    shutil.rmtree(tmp_path / "out")
+    scores = tmp_path / "data" / "scores" / "clip-00.npy"
+    np.save(scores, np.zeros((60, 4)))
+    assert "has the shape (60, 4); the model needs (60, 3)" in refused(*words)
+    scores.unlink()
+    assert "clip-00.npy: the model reads class scores beside the features; put clip-00.npy" in refused(*words)
+    assert "which a stream does not bring" in refused("stream", file, "--checkpoint", run)
+    assert not (tmp_path / "out").exists()
+
+
+def test_compare_with_subsets_tests_on_those_of_the_data(
+    manyheads: Manyheads, refused: Callable[..., str], scored: Path, tiny: list[str], tmp_path: Path
+) -> None:
+    sets = [word for one in [*tiny, "train.epochs=1"] for word in ("--set", one)]
+    words = ("compare", "--data", scored, "--out", tmp_path, *sets, "--models", "bmn", "--seeds", 1)
+    assert "has 1; name no more" in refused(*words, "--folds", 2)
+    assert not list(tmp_path.iterdir())
+    manyheads(*words, "--json").json()
+    row = json.loads((tmp_path / "rows.jsonl").read_text())
+    assert sorted(row["detections"]) == ["clip-07", "clip-08"]
+
+
+def test_an_interval_over_seeds_and_classes_is_wider_where_classes_differ() -> None:
+    from apps.action.compare import crossed_interval
+
+    assert crossed_interval(np.full((5, 3), 0.2)) == pytest.approx((0.2, 0.2))
+    classes = np.tile([0.0, 0.3, -0.1, 0.2], (5, 1))  # the same with every seed: five seeds say no more than one
+    assert crossed_interval(classes) == pytest.approx(crossed_interval(classes[:1]), abs=0.02)
+    low, high = crossed_interval(np.array([[0.1], [0.3]]))  # one class: the seeds alone vary
+    assert (low, high) == pytest.approx((0.1, 0.3))
 
 
 def test_compare_is_even_and_goes_on(manyheads: Manyheads, clips: Path, tiny: list[str], tmp_path: Path) -> None:

@@ -59,6 +59,33 @@ def test_regression_weighs_high_middle_and_low_overlap_alike() -> None:
     torch.testing.assert_close(loss, torch.tensor(0.5 / 3))
 
 
+def test_the_mean_loss_of_two_halves_that_share_their_counts_is_the_loss_of_the_whole() -> None:
+    """What two processes do; one half has one positive, the other has several."""
+    torch.manual_seed(0)
+    sizes = {"keep": (4, 12), "start": (4, 12), "end": (4, 12), "classes": (4, 12, 3)}
+    out = {name: torch.randn(size, dtype=torch.float64) for name, size in sizes.items() if name != "keep"}
+    batch = {name: torch.rand(size, dtype=torch.float64) for name, size in sizes.items()}
+    batch["keep"] = batch["keep"] < 0.8
+    for name in ("classification", "regression"):
+        out[name] = torch.randn(4, 6, 12, dtype=torch.float64)
+    batch["overlap"] = torch.rand(4, 6, 12, dtype=torch.float64)
+    batch["overlap"][:2] *= 0.7
+    batch["overlap"][0, 2, 3] = 1.0
+    batch["valid"] = torch.rand(4, 6, 12) < 0.9
+    halves = [
+        [{name: x[part] for name, x in given.items()} for given in (out, batch)] for part in (slice(2), slice(2, 4))
+    ]
+    counts: list[list[torch.Tensor]] = [[], []]
+    for half, seen in zip(halves, counts, strict=True):
+        detection_loss(*half, 1.0, lambda count, seen=seen: (seen.append(count), count)[1])  # pyright: ignore
+    means = [(a + b) / 2 for a, b in zip(*counts, strict=True)]
+    losses = []
+    for half in halves:
+        given_means = iter(means)
+        losses.append(detection_loss(*half, 1.0, lambda _, given_means=given_means: next(given_means))["loss"])
+    torch.testing.assert_close(sum(losses) / 2, detection_loss(out, batch, 1.0)["loss"])
+
+
 @given(positives=st.integers(0, 2), kept=st.integers(0, 12), value=st.sampled_from([0.0, 80.0, -80.0]))
 def test_no_batch_gives_nan(positives: int, kept: int, value: float) -> None:
     """Without a positive, with nothing but padding, and where the network is sure and wrong."""

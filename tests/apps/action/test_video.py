@@ -64,6 +64,34 @@ def test_a_raw_video_becomes_labelled_segments(manyheads: Manyheads, films: Path
     assert (tmp_path / "out" / "new.png").exists()
 
 
+def test_a_video_as_a_stream(manyheads: Manyheads, films: Path, tmp_path: Path) -> None:
+    truth = film(tmp_path / "new.mp4", 51)
+    done = manyheads("stream", tmp_path / "new.mp4", "--checkpoint", films / "run", "--hop", 2, "--margin", 4, "--json")
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    for row in truth:
+        assert any(
+            found["label"] == row["label"] and abs(found["start"] - row["segment"][0]) < 0.8 for found in rows
+        ), (row, rows)
+    assert all(row["at"] >= row["end"] - 1e-6 for row in rows)
+
+
+def test_extract_with_a_model_writes_class_scores(
+    manyheads: Manyheads, refused: Callable[..., str], films: Path, run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "videos").mkdir()
+    truth = film(tmp_path / "videos" / "new.mp4", 52)
+    words = ("extract", tmp_path / "videos", "--out", tmp_path / "features", "--snippet-seconds", 0.25)
+    assert "reads features, not video features" in refused(*words, "--checkpoint", run)
+    assert not (tmp_path / "features").exists()
+    manyheads(*words, "--checkpoint", films / "run", "--json").json()
+    scores = np.load(tmp_path / "scores" / "new.npy")
+    assert scores.shape == (32, 3)  # blue, red and background
+    np.testing.assert_allclose(scores.sum(1), 1, atol=1e-5)
+    for row in truth:
+        middle = int(sum(row["segment"]) / 2 / 0.25)
+        assert scores[middle].argmax() == ["blue", "red"].index(row["label"])
+
+
 def test_videos_that_cannot_be_read(refused: Callable[..., str], films: Path, tmp_path: Path) -> None:
     word = ("--checkpoint", films / "run", "--out", tmp_path / "out")
     whole = (films / "videos" / "film-0.mp4").read_bytes()
