@@ -1,7 +1,7 @@
 """Every mechanism of the core beside its plain reference, which is written from the equation as one would at first.
 
-Width 64, 4 heads, batch 1, forward, float32; the mode is the mechanism. Relative attention, its cache, position attention,
-boundary matching and bags have benchmarks of their own, beside what else a user would take.
+Width 64, 4 heads, batch 1, forward, float32; the mode is the mechanism. Relative attention, its cache, position
+attention, boundary matching and bags have benchmarks of their own, beside what else a user would take.
 """
 
 from collections.abc import Callable
