@@ -1,8 +1,8 @@
 """A large bag read in chunks with a running softmax, against the direct form that holds every step whole.
 
 One bag of 1,024 features an instance, as a foundation model's; first layer of 512, gated attention of 128 with five
-branches. Inference is the pooled bag. A training step is a forward and a backward pass; nothing is masked. The third form
-is the first under autocast to bfloat16, which rounds: it is not the same to more than two digits.
+branches. Inference is the pooled bag. A training step is a forward and a backward pass; nothing is masked. The third
+form is the first under autocast to bfloat16, which rounds: it is the same to two digits only.
 """
 
 from collections.abc import Callable
