@@ -108,6 +108,23 @@ def inspect(
 
 
 @app.command()
+def convert(
+    data: Annotated[Path, typer.Argument(metavar="FEATURES", help="A folder of features, or one file.")],
+    layout: Annotated[
+        Literal["trident", "clam", "stamp", "acmil", "csv"], typer.Option("--layout", help="How to lay them out.")
+    ],
+    labels: LabelsOption = None,
+    out: command.OutOption = Path("runs/wsi-converted"),
+    mpp: MppOption = None,
+    as_json: command.JsonOption = False,
+) -> None:
+    """Features from one layout into another; csv is the plain MIL table, and needs labels."""
+    from apps.wsi.convert import convert as work
+
+    command.emit(work(data, labels, out, layout, mpp), as_json)
+
+
+@app.command()
 def train(
     data: command.DataOption = None,
     labels: LabelsOption = None,

@@ -8,6 +8,7 @@ from apps.wsi.bags import Bag
 from apps.wsi.classifier import Classifier, bag_of
 from apps.wsi.metrics import attention_measures
 from apps.wsi.overlay import draw_branches, draw_heatmap, draw_sheet
+from apps.wsi.predict import user_bags
 from apps.wsi.qupath import write_geojson
 from apps.wsi.slide import CorruptTileError, Slide, open_slide
 from apps.wsi.viewer import write_viewer
@@ -99,9 +100,7 @@ def explain(classifier: Classifier, data: Path, out: Path, mpp: float | None) ->
     effective tiles = exp(entropy of the mean map): that many tiles of equal weight would be as spread out. Writes
     explanation.json and .png.
     """
-    from apps.wsi.predict import _bags
-
-    bags = _bags(classifier, data, mpp)
+    bags, failed = user_bags(classifier, data, mpp)
     _, weights = classifier.predict(bags)
     rows = []
     for bag, weight in zip(bags, weights, strict=True):
@@ -119,10 +118,11 @@ def explain(classifier: Classifier, data: Path, out: Path, mpp: float | None) ->
             }
         )
     folder = output_folder(out)
-    write_json(folder / "explanation.json", {"model": str(classifier.path), "slides": rows})
+    write_json(folder / "explanation.json", {"model": str(classifier.path), "slides": rows, "failed": failed})
     _draw_explanation(folder / "explanation.png", weights)
     mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if key != "slide"}
-    return {"model": str(classifier.path), "mean": mean, "slides": rows, "written": str(folder / "explanation.json")}
+    written = str(folder / "explanation.json")
+    return {"model": str(classifier.path), "mean": mean, "slides": rows, "failed": failed, "written": written}
 
 
 def _draw_explanation(path: Path, weights: list[np.ndarray]) -> None:
