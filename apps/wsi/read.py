@@ -48,8 +48,11 @@ def read_labels(path: Path) -> Labels:
             raise InputError(f"{path}: line {number}: lacks a slide or a label; fill it in or drop the line")
         if name in found.label:
             raise InputError(f"{path}: line {number}: the slide {name} is there twice; keep one line")
+        person = (row[patient] or "").strip() if patient else name
+        if not person:  # taken for a patient of its own, the slide could be parted from the others of its patient
+            raise InputError(f"{path}: line {number}: lacks its {patient}; fill it in, or drop the column")
         found.label[name] = row[label].strip()
-        found.patient[name] = ((row.get(patient) or "") if patient else "").strip() or name
+        found.patient[name] = person
         found.split[name] = (row.get("split") or "").strip()
     if not found.label:
         raise InputError(f"{path}: has no line below its head; add the slides")
