@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from apps.video.config import VideoConfig
 from apps.video.davis import Sequence, find_masks, find_sequences, truth
