@@ -8,15 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from apps.recommendation.batches import by_length, pad
 from apps.recommendation.config import DataConfig
-from apps.recommendation.data import by_length, pad
 from apps.recommendation.histories import Histories
 from apps.recommendation.model import SequenceRecommender
 from apps.recommendation.readers import read_histories
 from apps.recommendation.transitions import Transitions
 from shared.errors import InputError
 from shared.training.checkpoint import load_model, load_weights
-from shared.training.trainer import Hardware
 
 ENCODED = 1024  # histories that are encoded at a time
 
@@ -117,8 +116,10 @@ def load(path: Path, device: str = "auto") -> Recommender:
 
 
 def _device(name: str) -> str:
-    Hardware(name)  # says what is wrong with one that is not there
     if name != "auto":
+        from shared.training.trainer import Hardware  # brings Lightning, whose import takes longer than most answers
+
+        Hardware(name)  # says what is wrong with one that is not there
         return name
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
