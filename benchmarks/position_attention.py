@@ -1,81 +1,49 @@
-"""Position attention two ways, side by side in one run: the fused kernel with zero-padding, and the direct form.
+"""Position attention three ways: in blocks, by the fused kernel with queries and keys padded, and by the whole map.
 
-    uv run python benchmarks/position_attention.py [--positions 1024,4096] [--out runs/benchmarks]
-
-128 channels, 16 for queries and keys, one map. Each case runs in a process of its own, so that its peak memory is its
-own. Times are the median of several repeats. Prints a table and writes position_attention.json.
+128 channels, 16 of queries and keys, one map. The models take the blocks.
 """
 
-import argparse
-import json
-import resource
-import statistics
-import subprocess
-import sys
-import time
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from collections.abc import Callable
 
 DIM = 128
+FORMS = ("blocked", "fused, padded", "whole map")
+SAME = FORMS
+AXIS = "positions"
+SIZES = (1024, 4096)
+MODES = ("forward", "forward + backward")
 
 
-def measure(way: str, positions: int, backward: bool, repeats: int) -> dict:
-    """Seconds and peak MiB of one case, in this process."""
+def prepare(form: str, size: int, mode: str) -> Callable[[], object]:
     import torch
 
+    from shared.attention.functional import attend
     from shared.attention.guided import PositionAttention
 
     torch.manual_seed(0)
-    module = PositionAttention(DIM, direct_up_to=0 if way == "fused" else positions)
-    side = round(positions**0.5)
+    module = PositionAttention(DIM)
+    torch.nn.init.constant_(module.gamma, 0.5)
+    side = round(size**0.5)
     x = torch.randn(1, DIM, side, side)
 
-    def once() -> None:
-        if backward:
-            module(x).square().mean().backward()
-        else:
+    def written_out(x: torch.Tensor) -> torch.Tensor:
+        q, k, v = (layer(x).flatten(2).transpose(1, 2) for layer in (module.query, module.key, module.value))
+        if form == "whole map":
+            out = (q @ k.transpose(1, 2)).softmax(-1) @ v
+        else:  # contiguous, since the fused kernel takes no other layout and would quietly give way to the whole map
+            out = attend(*(part.contiguous()[:, None] for part in (q, k, v)), scale=1.0)[:, 0]
+        return module.gamma * out.transpose(1, 2).view_as(x) + x
+
+    forward = module if form == "blocked" else written_out
+
+    def work() -> torch.Tensor:
+        if mode == "forward":
             with torch.no_grad():
-                module(x)
+                return forward(x)
+        module.zero_grad(set_to_none=True)
+        out = forward(x)
+        out.square().mean().backward()
+        return out.detach()
 
     with torch.no_grad():
-        module(x[..., :4, :4])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        once()
-        times.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"seconds": statistics.median(times), "peak_mib": (peak - before) / 1024}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--positions", default="1024,4096")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
-    parser.add_argument("--case", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.case:
-        print(json.dumps(measure(**json.loads(given.case))))
-        return
-    from shared.io.files import write_json
-
-    rows = []
-    for backward in (False, True):
-        for positions in (int(text) for text in given.positions.split(",")):
-            for way in ("fused", "direct"):
-                case = {"way": way, "positions": positions, "backward": backward, "repeats": given.repeats}
-                command = [sys.executable, __file__, "--case", json.dumps(case)]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                rows.append({**case, **json.loads(done.stdout)})
-                what = "forward + backward" if backward else "forward"
-                ms, mib = 1000 * rows[-1]["seconds"], rows[-1]["peak_mib"]
-                print(f"{what:18} {positions:5} {way:6} {ms:9.1f} ms {mib:8.0f} MiB", flush=True)
-    write_json(given.out / "position_attention.json", rows)
-
-
-if __name__ == "__main__":
-    main()
+        module(x[..., :4, :4])  # libraries load their parts before memory is read
+    return work

@@ -56,19 +56,23 @@ def compare(config: RecommendationConfig, data: Path | None, out: Path, plan: Pl
     """
     histories = read_histories(data, config.data)
     output_folder(out)
-    counts = histories.popularity()
-    markov = Markov(count_transitions(histories.training(), len(histories.items)), counts)
     rankings: dict[str, list[Ranking]] = {}
-    scorers: dict[str, Scorer] = {"pop": Popularity(counts), "markov": markov}
-    for name, scorer in scorers.items():
-        rankings[name] = [_rank(scorer, histories, plan, name)]
+
+    def add(name: str, scorer: Scorer, title: str) -> None:
+        """Rank, and write the table so far: a comparison takes hours, and may be cut short."""
+        rankings.setdefault(name, []).append(rank(scorer, histories, plan.split, seen=plan.seen, title=title))
+        write_json(out / "comparison.json", _table(rankings, histories, plan))
+
+    counts = histories.popularity()
+    add("pop", Popularity(counts), "POP")
+    add("markov", Markov(count_transitions(histories.training(), len(histories.items)), counts), "Markov")
     if plan.engine != "recbole":
         for seed in plan.seeds:
             for name in OURS:
                 _tell(f"{name}, seed {seed}")
                 run = out / f"{name}-seed{seed}"
                 _train(variant(config, name), histories, run, seed, plan)
-                rankings.setdefault(name, []).append(_rank(load(run, plan.device), histories, plan, run.name))
+                add(name, load(run, plan.device), run.name)
     if plan.engine != "own":
         from apps.recommendation.engine import NAMES as ENGINE_NAMES
         from apps.recommendation.engine import train_in_recbole
@@ -77,30 +81,26 @@ def compare(config: RecommendationConfig, data: Path | None, out: Path, plan: Pl
             for name in ENGINE_NAMES:
                 _tell(f"{name} in RecBole, seed {seed}")
                 scorer = train_in_recbole(name, histories, config, seed=seed, epochs=plan.recbole_epochs)
-                rankings.setdefault(f"RecBole {name}", []).append(_rank(scorer, histories, plan, name))
-    rows = [_row(NAMES.get(name, name), found) for name, found in rankings.items()]
-    result = {
+                add(f"RecBole {name}", scorer, name)
+    figure = out / "comparison.png"
+    picture(figure, rankings)
+    written = out / "comparison.json"
+    return {**_table(rankings, histories, plan), "figure": str(figure), "written": str(written)}
+
+
+def _table(rankings: dict[str, list[Ranking]], histories: Histories, plan: Plan) -> dict:
+    return {
         "protocol": protocol(plan.split, plan.seen),
         "data": histories.summary(),
         "seeds": list(plan.seeds),
-        "table": rows,
+        "table": [_row(NAMES.get(name, name), found) for name, found in rankings.items()],
         "differences": _differences(rankings),
     }
-    write_json(out / "comparison.json", result)
-    figure = out / "comparison.png"
-    picture(figure, rankings)
-    return {**result, "figure": str(figure), "written": str(out / "comparison.json")}
 
 
 def _train(config: RecommendationConfig, histories: Histories, run: Path, seed: int, plan: Plan) -> None:
-    resume = plan.resume and (run / "config.toml").exists()
-    if resume and (run / "model.safetensors").exists():
-        return
+    resume = plan.resume and (run / "config.toml").exists()  # one that is finished comes back at once
     train_on(histories, config, run, seed=seed, resume=resume, hardware=Hardware(plan.device))
-
-
-def _rank(scorer: Scorer, histories: Histories, plan: Plan, title: str) -> Ranking:
-    return rank(scorer, histories, plan.split, seen=plan.seen, title=title)
 
 
 def _row(name: str, rankings: list[Ranking]) -> dict:

@@ -93,23 +93,28 @@ class RecommendationData(lightning.LightningDataModule):
             raise InputError(f"{histories.name}: no user has three events, so none is left to validate on; give more")
         self.valid_rows = [histories.history(user, "valid") for user in users]
         self.length, self.passes, self.seed = length, passes, seed
-        self.batch = max(1, batch // processes)
+        self.batch, self.processes = batch, processes
 
     def train_dataloader(self) -> DataLoader:
         epoch = self.trainer.current_epoch if self.trainer else 0
         rng = np.random.default_rng((self.seed, epoch))
-        count = len(self.train_rows)
+        count, parts = len(self.train_rows), range(self.processes)
         batches = []
         for _ in range(self.passes):
             order = rng.permutation(count)
-            batches += [order[i : i + self.batch].tolist() for i in range(0, count, self.batch)]
+            for users in (order[i : i + self.batch] for i in range(0, count, self.batch)):
+                # Dealt out in this order. A process without a user, in a last small batch, repeats another's.
+                batches += [
+                    (users[part :: self.processes] if part < len(users) else users[:1]).tolist() for part in parts
+                ]
         return DataLoader(Users(count), batch_sampler=batches, collate_fn=self.training_batch)
 
     def training_batch(self, users: list[int]) -> dict[str, Tensor]:
         return pack([self.train_rows[user] for user in users], self.length)
 
     def val_dataloader(self) -> DataLoader:
-        parts = [part.tolist() for part in by_length(np.array([len(row) for row in self.valid_rows]), CHUNK)]
+        size = min(CHUNK, -(-len(self.valid_rows) // self.processes))  # something for each process
+        parts = [part.tolist() for part in by_length(np.array([len(row) for row in self.valid_rows]), size)]
         return DataLoader(Users(len(self.valid_rows)), batch_sampler=parts, collate_fn=self.validation_batch)
 
     def validation_batch(self, users: list[int]) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK = 4_000_000  # logits that are held at a time
+CHUNK = 2_000_000  # logits that are held at a time
 
 
 class _Partition(torch.autograd.Function):
@@ -36,9 +36,12 @@ class _Partition(torch.autograd.Function):
         grad_extra = torch.empty_like(extra) if wanted and extra is not None else None
         total = h.new_zeros(())
         rows = max(16, CHUNK // len(items))
+        held = torch.empty(
+            min(rows, len(h)), len(items), dtype=items.dtype, device=items.device
+        )  # fresh memory is slow
         for start in range(0, len(h), rows):
             part = slice(start, min(start + rows, len(h)))
-            logits = h[part] @ items.T
+            logits = torch.mm(h[part], items.T, out=held[: part.stop - part.start])
             if skip is not None:
                 found = torch.nonzero(skip[part] >= 0).squeeze(1)
                 logits[found, skip[part][found]] = -torch.inf

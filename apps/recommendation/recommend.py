@@ -18,7 +18,7 @@ from apps.recommendation.tables import write_rows
 from shared.errors import InputError
 from shared.io.files import input_file, output_folder, write_json
 
-SERVED = 256  # users whose scores are held at a time: small enough to stay in the cache
+SERVED = 128  # users whose scores are held at a time: small enough to stay near the processor
 FALLBACK = "no known item in the history: the most popular items"
 
 
@@ -95,11 +95,14 @@ def recommend_rows(
     best = np.zeros((len(rows), k), np.int64)
     values = np.full((len(rows), k), -np.inf, np.float32)
     popular = torch.from_numpy(recommender.popularity.astype(np.float32)).to(items.device)
-    filled = [i for i, row in enumerate(rows) if len(row)]
+    filled = np.array([i for i, row in enumerate(rows) if len(row)], dtype=int)
     hidden = recommender.encode([rows[i] for i in filled])
+    columns = items.T.contiguous()
+    # One for all parts: fresh memory costs more than the product.
+    held = items.new_empty(min(SERVED, len(filled)), len(items))
     for part in by_length(np.array([len(rows[i]) for i in filled]), SERVED):
-        chosen = np.array(filled)[part]
-        scores = hidden[torch.from_numpy(part).to(items.device)] @ items.T
+        chosen = filled[part]
+        scores = torch.mm(hidden[torch.from_numpy(part).to(items.device)], columns, out=held[: len(part)])
         best[chosen], values[chosen] = _best(scores, [rows[i] for i in chosen], k, bias, seen)
     empty = np.array([i for i, row in enumerate(rows) if not len(row)], dtype=int)
     if len(empty):

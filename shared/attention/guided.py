@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shared.attention.functional import attend
+from shared.attention.blocked import blocked_attention
 from shared.attention.record import capture, recording
 from shared.attention.registry import Mechanism, register
 
@@ -27,16 +27,15 @@ class PositionAttention(nn.Module):
         Sinha and Dolz 2020, Multi-scale self-guided attention, arXiv 1906.02849, section 3.2; after Fu et al. 2019,
         Dual Attention Network, arXiv 1809.02983.
     Deviations:
-        None in the result. Logits are not scaled, as in both papers. Above `direct_up_to` positions the fused kernel is
-        used, with q and k zero-padded to the width of v (exact).
+        None in the result. Logits are not scaled, as in both papers. The map is made in blocks of queries, and again
+        for the gradients (`blocked_attention`); the fused kernel would need q and k padded to the width of v.
     Complexity:
-        O(N^2 C) time. Memory O(N C) by the fused kernel, O(N^2) by the direct form.
+        O(N^2 C) time, O(N C) memory; O(N^2) where the map is recorded.
     """
 
-    def __init__(self, dim: int, *, reduction: int = 8, direct_up_to: int = 1024) -> None:
+    def __init__(self, dim: int, *, reduction: int = 8) -> None:
         super().__init__()
         inner = max(1, dim // reduction)
-        self.direct_up_to = direct_up_to
         self.query = nn.Conv2d(dim, inner, 1)
         self.key = nn.Conv2d(dim, inner, 1)
         self.value = nn.Conv2d(dim, dim, 1)
@@ -44,14 +43,12 @@ class PositionAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (layer(x).flatten(2).transpose(1, 2) for layer in (self.query, self.key, self.value))
-        if recording() or q.shape[1] <= self.direct_up_to:
+        if recording():
             weights = (q @ k.transpose(1, 2)).softmax(-1)
             capture(self, weights)
             out = weights @ v
         else:
-            # Contiguous, since the fused kernel takes no other layout and would quietly give way to the N x N map.
-            q, k, v = (part.contiguous()[:, None] for part in (q, k, v))
-            out = attend(q, k, v, scale=1.0)[:, 0]
+            out = blocked_attention(q[:, None], k[:, None], v[:, None], None, causal=False)[:, 0]
         return self.gamma * out.transpose(1, 2).unflatten(2, x.shape[2:]) + x
 
     def row(self, x: Tensor, position: tuple[int, int]) -> Tensor:
@@ -168,13 +165,10 @@ class GuidedAttention(nn.Module):
         guidance: Literal["matrix", "product", "none"] = "matrix",
         channel_form: Literal["paper", "released"] = "paper",
         reduction: int = 8,
-        direct_up_to: int = 1024,
     ) -> None:
         super().__init__()
         self.guidance = guidance
-        self.positions = nn.ModuleList(
-            PositionAttention(2 * dim, reduction=reduction, direct_up_to=direct_up_to) for _ in range(steps * position)
-        )
+        self.positions = nn.ModuleList(PositionAttention(2 * dim, reduction=reduction) for _ in range(steps * position))
         self.channels = nn.ModuleList(ChannelAttention(channel_form) for _ in range(steps * channel))
         self.coders = nn.ModuleList(SemanticCoder(2 * dim, dim) for _ in range(steps * (guidance != "none")))
         self.merge = nn.ModuleList(_conv(2 * dim, dim) for _ in range(steps))
@@ -280,14 +274,13 @@ def _opened(module: nn.Module) -> nn.Module:
 
 _PAPER = "Sinha and Dolz 2020, arXiv 1906.02849, section 3"
 for _name, _build, _reference in (
-    ("position, direct", lambda dim, heads: PositionAttention(dim, reduction=2), plain_position),
-    ("position, fused", lambda dim, heads: PositionAttention(dim, reduction=2, direct_up_to=0), plain_position),
+    ("position", lambda dim, heads: PositionAttention(dim, reduction=2), plain_position),
     ("channel", lambda dim, heads: ChannelAttention(), plain_channel),
     ("channel, released form", lambda dim, heads: ChannelAttention("released"), plain_channel),
     ("guided", lambda dim, heads: GuidedAttention(dim, reduction=2), plain_guided),
     (
         "guided, released form",
-        lambda dim, heads: GuidedAttention(dim, guidance="product", channel_form="released", direct_up_to=0),
+        lambda dim, heads: GuidedAttention(dim, guidance="product", channel_form="released"),
         plain_guided,
     ),
 ):

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shared.errors import ManyheadsError
+
 Manyheads = Callable[..., Any]
 Rows = list[list[int]]
 
@@ -172,10 +174,32 @@ def test_compare_puts_all_in_one_table_and_goes_on(
     assert table["MQSA-TED"]["hr@10"] > table["POP"]["hr@10"]
     assert {row["difference"] for row in result["differences"]} >= {"MQSA-TED - MQSA", "MQSA - SASRec-CE"}
     assert (tmp_path / "all" / "comparison.png").stat().st_size > 10_000
-    stamp = (tmp_path / "all" / "mqsa-seed0" / "model.safetensors").stat().st_mtime_ns
+    stamp = (tmp_path / "all" / "mqsa-seed0" / "last.ckpt").stat().st_mtime_ns
     again = manyheads(*base, "--device", "cpu", "--resume", "--json").json()
     assert again["table"] == result["table"]
-    assert (tmp_path / "all" / "mqsa-seed0" / "model.safetensors").stat().st_mtime_ns == stamp
+    assert (tmp_path / "all" / "mqsa-seed0" / "last.ckpt").stat().st_mtime_ns == stamp
+    other = manyheads(*base, "--set", "train.epochs=5", "--device", "cpu", "--resume")
+    assert other.code == 2
+    assert "train.epochs is 4 there, not 5" in other.err
+
+
+def test_a_comparison_that_is_cut_short_has_written_what_it_has(
+    manyheads: Manyheads, shop: Path, tmp_path: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from apps.recommendation import compare
+
+    train = compare.train_on
+
+    def cut(histories: Any, config: Any, out: Path, **rest: Any) -> dict:
+        if out.name.startswith("mqsa-ted"):
+            raise ManyheadsError("the power failed")
+        return train(histories, config, out, **rest)
+
+    monkeypatch.setattr(compare, "train_on", cut)
+    base = ("recommendation", "compare", "--data", shop, "--out", tmp_path, *tiny, "--set", "train.epochs=1")
+    assert manyheads(*base, "--device", "cpu").code == 1
+    table = json.loads((tmp_path / "comparison.json").read_text())["table"]
+    assert [row["model"] for row in table] == ["POP", "last-item Markov", "SASRec-CE", "MQSA"]
 
 
 def test_a_run_that_was_cut_goes_on_to_the_same_end(
