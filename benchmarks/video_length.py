@@ -45,7 +45,7 @@ def prepare(form: str, size: int, mode: str) -> Callable[[], object]:
         assert holder  # the folder lasts as long as the work
         if form == "propagate":
             return propagate(config, source, folder / "mask.png", folder / "out", device="cpu")
-        return discover(config, source, folder / "out", method="tokencut", device="cpu")
+        return discover(config, source, folder / "out", method="salient", device="cpu")
 
     work(short)  # libraries load their parts before memory is read
     return work

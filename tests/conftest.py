@@ -1,9 +1,14 @@
 """Fixtures that all tests share."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# The tests run in a process a core (pytest-xdist), and what a test starts inherits this: more threads than cores
+# make all of them wait. It must stand before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A machine that does other work at the same time is no reason to fail.
 settings.register_profile("manyheads", deadline=None)

@@ -138,7 +138,7 @@ def _file_of(folder: Path, name: str, annotations: Path) -> Path:
         )
     for suffix in ARRAYS:
         for stem in (name, Path(name).stem if Path(name).suffix.lower() in VIDEOS else name):
-            if (folder / f"{stem}{suffix}").exists():
+            if (folder / f"{stem}{suffix}").is_file():
                 return folder / f"{stem}{suffix}"
     raise InputError(f"{annotations}: {name}: there are no features for it in {folder}; add {name}.npy or remove it")
 

@@ -95,7 +95,7 @@ def extract(
         raise InputError(
             f"{note}: the features there have snippets of {read_json(note)['snippet_seconds']:g} s; name another folder"
         )
-    write_json(note, {"snippet_seconds": snippet_seconds, "encoder": "EfficientNet-Lite0", "channels": 1280})
+    made = {"snippet_seconds": snippet_seconds, "encoder": "EfficientNet-Lite0", "channels": 1280}
     rows, skipped = [], []
     with progress() as bar:
         for file in bar.track(files, description="videos"):
@@ -103,6 +103,7 @@ def extract(
             try:
                 if not target.exists():
                     features, _, _ = video_features(file, snippet_seconds, device=where, timeout=timeout)
+                    write_json(note, made)  # not before there are features to which it applies
                     _save(target, features)
                 features = np.load(target, allow_pickle=False)
             except InputError as error:

@@ -43,8 +43,8 @@ def _settings(config: Path | None, sets: list[str] | None):
 def discover(
     video: VideoFile,
     method: Annotated[
-        Literal["tokencut", "attention", "slots"] | None,
-        typer.Option("--method", help="Left out: that of the checkpoint, else tokencut.", show_default=False),
+        Literal["salient", "tokencut", "attention", "slots"] | None,
+        typer.Option("--method", help="Left out: that of the checkpoint, else salient.", show_default=False),
     ] = None,
     checkpoint: command.CheckpointOption = None,
     weights: Weights = None,
@@ -158,7 +158,7 @@ def evaluate(
         ),
     ] = None,
     method: Annotated[
-        Literal["propagate", "tokencut", "attention", "slots"],
+        Literal["propagate", "salient", "tokencut", "attention", "slots"],
         typer.Option("--method", help="What makes the masks, or made them."),
     ] = "propagate",
     checkpoint: command.CheckpointOption = None,

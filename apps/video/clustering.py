@@ -95,10 +95,11 @@ def cluster(
         return centres, sizes, sizes >= min(smallest * len(rows), float(sizes.max()))
 
     centres, sizes, enough = clusters(tau)
-    while int(enough.sum()) < min(least, len(rows)) and tau > 1e-3:
+    while len(sizes) < min(least, len(rows)) and tau > 1e-3:
         tau *= 0.8
         centres, sizes, enough = clusters(tau)
-    while int(enough.sum()) > most:
+    # Too many, or crumbs that are all too small to count.
+    while int(enough.sum()) > most or int(enough.sum()) < least < len(sizes):
         tau *= 1.1
         centres, sizes = merge(centres, sizes, tau * mean)
         enough = sizes >= min(smallest * len(rows), float(sizes.max()))

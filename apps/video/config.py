@@ -32,8 +32,14 @@ class TokencutConfig(Config):
 
     tau: float = Field(default=0.2, ge=-1, lt=1, description="cosine above which two tokens are joined")
     epsilon: float = Field(default=1e-5, gt=0, description="weight of all other edges")
-    frames: int = Field(default=3, ge=1, le=16, description="frames in one graph")
+    frames: int = Field(default=1, ge=1, le=16, description="frames in one graph")
     motion: float = Field(default=0.0, ge=0, le=1, description="share of motion in the likeness of two tokens")
+
+
+class SalientConfig(Config):
+    """What counts as an object to begin with."""
+
+    above: float = Field(default=1.5, description="deviations of salience above its mean from which a cell counts")
 
 
 class ClusterConfig(Config):
@@ -114,6 +120,7 @@ class VideoConfig(Config):
 
     features: FeaturesConfig = FeaturesConfig()
     propagate: PropagateConfig = PropagateConfig()
+    salient: SalientConfig = SalientConfig()
     tokencut: TokencutConfig = TokencutConfig()
     cluster: ClusterConfig = ClusterConfig()
     model: ModelConfig = ModelConfig()

@@ -26,7 +26,7 @@ def run(out: Path, progress: Callable[[str], None]) -> Section:
         street = write_video(out / "street.mp4", iter(video.read(range(100, 150, 2))), video.info.fps / 2)
     config = load_config(VideoConfig, None, ["features.size=180"])
     progress("looks for objects in it, without being told any")
-    found = discover(config, street, out / "street", method="tokencut", device="cpu")
+    found = discover(config, street, out / "street", method="salient", device="cpu")
     progress("draws clips of moving objects, whose truth is known")
     clips = out / "clips"
     synthesise(clips, clips=6, frames=12, objects=2, size=96, seed=SEED)
@@ -62,7 +62,7 @@ def run(out: Path, progress: Callable[[str], None]) -> Section:
         *({"what": f"{row['what']} (baseline)", **_figures(row)} for row in by_attention["baselines"]),
     ]
     text = (
-        f"In two seconds of a street, TokenCut on the features of EfficientNet-Lite0 marked {len(found['objects'])} "
+        f"In two seconds of a street, what EfficientNet-Lite0 responds to most was marked: {len(found['objects'])} "
         f"object in {found['frames']} frames without any label; its score that there is one is "
         f"{found['object_score']:.2f}.\n\n"
         f"On two clips of two moving objects each, drawn from a seed, the first mask was carried through "

@@ -13,7 +13,7 @@ from torch import Tensor
 from apps.video.clustering import assign_rows, cluster
 from apps.video.config import VideoConfig
 from apps.video.encoders import Encoder, device_of, load_encoder
-from apps.video.foreground import fit_consensus
+from apps.video.foreground import cut, fit_rule, salient
 from apps.video.masks import MOST, resize_labels
 from apps.video.measures import contour
 from apps.video.model import SlotModel, TemporalModel, build
@@ -27,6 +27,7 @@ from shared.training.checkpoint import load_model, load_weights
 
 # Of a frame's keys (h, w, C), with those of the frame before: soft labels (K, h, w), the background first.
 Labeller = Callable[[Tensor, Tensor], Tensor]
+UNTRAINED = ("salient", "tokencut")  # methods that need no model of train
 
 
 def discover(
@@ -40,12 +41,13 @@ def discover(
     seed: int = 0,
     device: str = "auto",
 ) -> dict:
-    """Find the objects of `source`; method None: that of the checkpoint, else tokencut.
+    """Find the objects of `source`; method None: that of the checkpoint, else salient.
 
     Writes the masks in DAVIS's layout, an overlay, run lengths, a contact sheet and NAME.discovery.json; returns the
     latter. Raises InputError for a video that cannot be read and for a checkpoint of another method or encoder.
     """
-    discoverer = Discoverer(config, method, checkpoint, weights, seed=seed, device=device_of(device))
+    device = device_of(device)
+    discoverer = Discoverer(config, method, checkpoint, load_encoder(weights, device), seed=seed, device=device)
     with Video(source, config.features.size) as video:
         with mask_folder(out, source, video.info.frames) as folder:
             found = discoverer.find(video, folder)
@@ -75,21 +77,20 @@ class Discoverer:
         config: VideoConfig,
         method: str | None,
         checkpoint: Path | None,
-        weights: Path | None,
+        encoder: Encoder,
         *,
         seed: int,
         device: str,
     ) -> None:
-        self.config, self.seed, self.device = config, seed, device
-        self.encoder: Encoder = load_encoder(weights, device)
+        self.config, self.encoder, self.seed, self.device = config, encoder, seed, device
         self.model: TemporalModel | SlotModel | None = None
         if checkpoint is not None:
-            self.model, kind = load_trained(checkpoint, self.encoder, device)
+            self.model, kind = load_trained(checkpoint, encoder, device)
             if method not in (None, kind):
                 raise InputError(f"{checkpoint}: is a model of the method {kind}, not {method}; leave --method out")
             method = kind
-        self.method = method or "tokencut"
-        if self.method != "tokencut" and self.model is None:
+        self.method = method or "salient"
+        if self.method not in UNTRAINED and self.model is None:
             raise InputError(f"--method {self.method}: needs a model that train made; give it as --checkpoint")
 
     @torch.inference_mode()
@@ -99,8 +100,7 @@ class Discoverer:
         The score is the product of three shares: how distinct the parts' features are, how much of the objects stays
         where it is from frame to frame, and how much of their outline lies on edges of the image.
         """
-        sampled = self.look(video)
-        labeller, facts = self.learn(sampled)
+        labeller, facts = self.learn(self.look(video))
         height, width = video.info.source_size
         stable, edges, before, objects = [], [], None, set()
         with progress() as bar:
@@ -119,28 +119,36 @@ class Discoverer:
         score = facts.pop("contrast") * steady * float(np.mean(edges)) if objects else 0.0
         return {"objects": sorted(objects), "object_score": score, **facts}
 
-    def look(self, video: Video) -> list[tuple[Tensor, Tensor]]:
-        """The first pass: frames spread over the video, each with the one before it (itself for the first)."""
+    def look(self, video: Video) -> list[np.ndarray]:
+        """The first pass: frames spread over the video, each with the one before it: (2, H, W, 3); once for frame 0."""
         cluster = self.config.cluster
         count = video.info.frames
         wanted = min(cluster.keys, max(min(3, count), -(-count // cluster.every)))
-        found: list[tuple[Tensor, Tensor]] = []
+        found: list[np.ndarray] = []
         for index in np.unique(np.linspace(0, count - 1, wanted).round().astype(int)).tolist():
             try:
                 parts = list(video.chunks(2, start=max(0, index - 1), stop=index + 1))
             except InputError:
                 continue  # beyond the place where the file breaks off
-            keys = self.encode(parts[0].frames)
-            found.append((keys[-1], keys[0]))
+            found.append(parts[0].frames)
         if not found:
             raise InputError(f"{video.path}: none of its frames can be read; {video.note or 'copy it again'}")
         return found
 
-    def learn(self, sampled: list[tuple[Tensor, Tensor]]) -> tuple[Labeller, dict]:
+    def learn(self, seen: list[np.ndarray]) -> tuple[Labeller, dict]:
         """From the sampled frames, how to label any frame; and what was found out on the way."""
-        if self.method == "tokencut":
-            consensus = fit_consensus(sampled, self.config.tokencut)
-            return consensus.label, {"contrast": consensus.contrast}
+        pairs = [self.encode(frames) for frames in seen]
+        sampled = [(pair[-1], pair[0]) for pair in pairs]
+        if self.method in UNTRAINED:
+            now, before = (torch.stack(part) for part in zip(*sampled, strict=True))
+            frames = torch.from_numpy(np.stack([pair[-1] for pair in seen])).to(self.device)
+            salience = self.encoder.salience(frames)
+            if self.method == "salient":
+                mask = salient(salience, self.config.salient.above)
+            else:
+                mask = cut(now, before, salience, self.config.tokencut)
+            rule = fit_rule(now, mask)
+            return rule.label, {"contrast": rule.contrast}
         if isinstance(self.model, TemporalModel):
             return self.by_attention(self.model, sampled)
         assert isinstance(self.model, SlotModel)

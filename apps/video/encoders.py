@@ -3,6 +3,7 @@
 House notation: B frames, H and W pixels, h and w cells, C channels.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from shared.attention.record import record_attention
 from shared.encoders.efficientnet import EfficientNetLite0
 from shared.encoders.vit import MEAN, STD, VisionTransformer, load_dino
 from shared.errors import InputError
@@ -33,9 +35,19 @@ class Encoder(Protocol):
         """(B, h, w, C) features of length one, on the finest grid that it has to offer."""
         ...
 
+    def salience(self, frames: Tensor) -> Tensor:
+        """(B, h, w), the grid of the keys: how much a cell counts for what the network makes of the frame."""
+        ...
+
+    def parameters(self) -> Iterator[Tensor]: ...
+
 
 class LiteEncoder(nn.Module):
-    """EfficientNet-Lite0 of ImageNet: its 112 channels at stride 16 are the keys; `fine` joins 40 at stride 8."""
+    """EfficientNet-Lite0 of ImageNet: its 112 channels at stride 16 are the keys; `fine` joins 40 at stride 8.
+
+    Salience is the mean activation of its 1280 last channels: Wei et al. 2017, Selective Convolutional Descriptor
+    Aggregation, arXiv 1604.04994, section 3.1.
+    """
 
     name, stride, dim = "efficientnet-lite0", 16, 112
 
@@ -53,9 +65,17 @@ class LiteEncoder(nn.Module):
         coarse = F.interpolate(maps[16], fine.shape[-2:], mode="bilinear", align_corners=False)
         return torch.cat([fine, F.normalize(coarse, dim=1) * COARSE_SHARE**0.5], 1).permute(0, 2, 3, 1)
 
+    def salience(self, frames: Tensor) -> Tensor:
+        active = self.net.maps(frames, (32,))[32].mean(1, keepdim=True)
+        grid = [-(-side // self.stride) for side in frames.shape[1:3]]
+        return F.interpolate(active, grid, mode="bilinear", align_corners=False)[:, 0]
+
 
 class ViTEncoder(nn.Module):
-    """A ViT in DINO's format: the keys of its last layer. Frames are resized to the nearest multiple of the patch."""
+    """A ViT in DINO's format: the keys of its last layer. Frames are resized to the nearest multiple of the patch.
+
+    Salience is what the class token looks at in the last layer, the mean over heads: Caron et al. 2021, section 4.2.2.
+    """
 
     def __init__(self, vit: VisionTransformer, name: str) -> None:
         super().__init__()
@@ -72,6 +92,13 @@ class ViTEncoder(nn.Module):
 
     def fine(self, frames: Tensor) -> Tensor:
         return F.normalize(self.keys(frames)[0], dim=-1)
+
+    def salience(self, frames: Tensor) -> Tensor:
+        images = self.prepare(frames)
+        with record_attention(self.vit.blocks[-1]) as maps:
+            self.vit(images)
+        ((weights,),) = maps.values()
+        return weights[:, :, 0, 1:].mean(1).unflatten(1, [side // self.stride for side in images.shape[-2:]])
 
     def prepare(self, frames: Tensor) -> Tensor:
         images = (frames.permute(0, 3, 1, 2).float() - self.mean) / self.std

@@ -171,6 +171,9 @@ def run(
     if masks is not None:
         return evaluate(data, masks, out, kind=kind, split=split, names=names)
     sequences = [s for s in find_sequences(data, split, names) if s.masks]
+    for sequence in sequences:
+        for stem in sequence.masks:
+            truth(sequence, stem)  # a broken annotation is told of before the work, not after it
     make = maker(config, method, checkpoint, weights, seed, device_of(device))
     started, frames = time.process_time(), 0
     for sequence in sequences:
@@ -201,6 +204,8 @@ def maker(
 
         return carried
     from apps.video.discover import Discoverer
+    from apps.video.remember import Remembering
 
-    discoverer = Discoverer(config, method, checkpoint, weights, seed=seed, device=device)
+    encoder = Remembering(load_encoder(weights, device))
+    discoverer = Discoverer(config, method, checkpoint, encoder, seed=seed, device=device)
     return lambda sequence, video, folder: discoverer.find(video, folder)

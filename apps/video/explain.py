@@ -120,9 +120,9 @@ def info(checkpoint: Path | None) -> dict:
     configs = shipped_configs(CONFIGS)
     if checkpoint is None:
         return {
-            "methods": ["tokencut", "attention", "slots", "propagate"],
+            "methods": ["salient", "tokencut", "attention", "slots", "propagate"],
             "encoder": "efficientnet-lite0, or a DINO file or a run of pretrain given by --weights",
-            "note": "no trained model is shipped; train one, or use tokencut and propagate, which need none",
+            "note": "no trained model is shipped; train one, or use salient, tokencut and propagate, which need none",
             "shipped_configs": configs,
         }
     state, card = load_model(checkpoint, "video")

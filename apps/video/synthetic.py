@@ -3,12 +3,13 @@
 House notation: T frames, O objects, H and W pixels.
 """
 
+import io
 from pathlib import Path
 
 import numpy as np
 
 from apps.video.masks import write_mask
-from shared.io.files import output_folder, replacing
+from shared.io.files import output_folder, write_bytes
 
 
 def make_clip(
@@ -94,7 +95,8 @@ def synthesise(out: Path, *, clips: int, frames: int, objects: int, size: int, s
         clip, labels = make_clip(seed * 100_003 + number, frames, objects, size, width)
         images = output_folder(out / "JPEGImages" / name)
         for t in range(frames):
-            with replacing(images / f"{t:05d}.jpg") as partial:
-                Image.fromarray(clip[t]).save(partial, quality=92)
+            picture = io.BytesIO()  # Pillow writes half a JPEG to a full disk and says nothing
+            Image.fromarray(clip[t]).save(picture, "JPEG", quality=92)
+            write_bytes(images / f"{t:05d}.jpg", picture.getvalue())
             write_mask(out / "Annotations" / name / f"{t:05d}.png", labels[t])
     return {"written": str(out), "clips": clips, "frames": frames, "objects": objects, "size": [size, width]}

@@ -8,10 +8,11 @@ import torch
 from apps.video.config import VideoConfig
 from apps.video.data import ClipData, Features, encode_videos, fingerprint, read_videos
 from apps.video.encoders import device_of, load_encoder
+from apps.video.remember import Remembering
 from apps.video.task import VideoTask, architecture
 from shared.command import is_main_process
 from shared.errors import InputError
-from shared.io.files import read_json, write_json
+from shared.io.files import output_folder, read_json, write_json
 from shared.training.checkpoint import save_model
 from shared.training.run_folder import refuse_to_overwrite, start_run
 from shared.training.seeds import seed_everything
@@ -44,7 +45,7 @@ def train(
         refuse_to_overwrite(out)
     sequences = read_videos(data, split, names)
     assert data is not None
-    encoder = load_encoder(weights, device_of(hardware.device))
+    encoder = Remembering(load_encoder(weights, device_of(hardware.device)))
     if config.model.method == "attention" and encoder.dim % config.model.heads:
         raise InputError(f"model.heads {config.model.heads}: does not divide the encoder's {encoder.dim} channels")
     about = {"name": data.name, "sha256": fingerprint(sequences), "videos": len(sequences), "encoder": encoder.name}
@@ -52,11 +53,13 @@ def train(
     if resume and (out / DATA).exists() and (before := read_json(out / DATA)) != json.loads(json.dumps(about)):
         raise InputError(f"{out / DATA}: the run began with other data ({before['name']}); resume it with the same")
     untimed = config.model_copy(update={"train": config.train.model_copy(update={"minutes": None})})
+    settings = config.train
+    output_folder(out)
+    # Before anything is written: a video that cannot be read leaves no folder that looks like a run.
+    videos = encode_videos(sequences, encoder, config.features.size, settings.most_frames, config.features.chunk)
     start_run(out, untimed, resume)
     if is_main_process():
         write_json(out / DATA, about)
-    settings = config.train
-    videos = encode_videos(sequences, encoder, config.features.size, settings.most_frames, config.features.chunk)
     clips = ClipData(
         videos,
         frames=settings.frames,

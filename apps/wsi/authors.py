@@ -5,10 +5,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from apps.wsi.layouts import load_pt
 from apps.wsi.model import build_model
 from shared.errors import InputError
-from shared.io.files import input_file, sha256
-from shared.training.checkpoint import save_model
+from shared.io.files import sha256
+from shared.training.checkpoint import load_weights, save_model
 
 
 def load_authors(path: Path, out: Path, classes: list[str] | None) -> dict:
@@ -22,11 +23,10 @@ def load_authors(path: Path, out: Path, classes: list[str] | None) -> dict:
     names = classes or [f"class {index}" for index in range(count)]
     if len(names) != count:
         raise InputError(f"--classes: names {len(names)} classes, the model has {count}")
+    # Centre and scale are not in these files: features are taken as they are.
     model = build_model(architecture)
-    model.embedding.load_state_dict(  # centre and scale are not in these files: features are taken as they are
-        {**model.embedding.state_dict(), **{k[10:]: v for k, v in converted.items() if k.startswith("embedding.")}}
-    )
     full = {**model.state_dict(), **converted}
+    load_weights(model, full, path)
     card = {
         "app": "wsi",
         "architecture": architecture,
@@ -42,13 +42,7 @@ def load_authors(path: Path, out: Path, classes: list[str] | None) -> dict:
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint: a state dict, or one under `model` or `state_dict`."""
-    try:
-        value = torch.load(input_file(path), map_location="cpu", weights_only=True)
-    except InputError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:80]
-        raise InputError(f"{path}: is damaged, or holds more than tensors and is not loaded ({reason})") from None
+    value = load_pt(path)
     for key in ("model", "state_dict"):
         if isinstance(value, dict) and isinstance(value.get(key), dict):
             value = value[key]

@@ -108,6 +108,23 @@ def inspect(
 
 
 @app.command()
+def convert(
+    data: Annotated[Path, typer.Argument(metavar="FEATURES", help="A folder of features, or one file.")],
+    layout: Annotated[
+        Literal["trident", "clam", "stamp", "acmil", "csv"], typer.Option("--layout", help="How to lay them out.")
+    ],
+    labels: LabelsOption = None,
+    out: command.OutOption = Path("runs/wsi-converted"),
+    mpp: MppOption = None,
+    as_json: command.JsonOption = False,
+) -> None:
+    """Features from one layout into another; csv is the plain MIL table, and needs labels."""
+    from apps.wsi.convert import convert as work
+
+    command.emit(work(data, labels, out, layout, mpp), as_json)
+
+
+@app.command()
 def train(
     data: command.DataOption = None,
     labels: LabelsOption = None,
@@ -208,6 +225,10 @@ def heatmap(
     features: Annotated[
         Path | None, typer.Option("--features", help="Its features; else they are made now.", show_default=False)
     ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option("--annotations", help="QuPath's GeoJSON: does attention find these regions?", show_default=False),
+    ] = None,
     checkpoint: command.CheckpointOption = None,
     out: command.OutOption = Path("runs/wsi-heatmap"),
     mpp: MppOption = None,
@@ -220,7 +241,8 @@ def heatmap(
     from apps.wsi.classifier import load
     from apps.wsi.heatmap import heatmap as work
 
-    result = work(load(checkpoint, device), slide, features, out, mpp=mpp, longest=longest, top=top)
+    classifier = load(checkpoint, device)
+    result = work(classifier, slide, features, out, mpp=mpp, longest=longest, top=top, annotations=annotations)
     command.emit(result, as_json)
 
 

@@ -34,22 +34,31 @@ def collate(items: list[tuple[np.ndarray, int]]) -> dict[str, Tensor]:
 
 
 class BagData(lightning.LightningDataModule):
-    """Training bags in batches of like sizes, in another order in each epoch; validation bags whole."""
+    """Training bags in batches of like sizes, in another order in each epoch; validation bags whole.
+
+    Processes that train together share each batch: every step sees the bags that one process would see.
+    """
 
     def __init__(
         self, data: Bags, train: np.ndarray, valid: np.ndarray, config: TrainConfig, seed: int, processes: int = 1
     ) -> None:
         super().__init__()
         if config.batch % processes:
-            raise InputError(f"train.batch {config.batch} is not divisible by the {processes} processes")
+            raise InputError(
+                f"train.batch {config.batch} is not divisible by the {processes} processes; give a multiple with --set"
+            )
         self.train = [data.bags[index] for index in train]
         self.valid = [data.bags[index] for index in valid]
-        self.config, self.seed, self.batch = config, seed, config.batch // processes
+        self.config, self.seed, self.processes = config, seed, processes
 
     def train_dataloader(self) -> DataLoader:
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
         sizes = [min(len(bag.features), self.config.instances or 10**9) for bag in self.train]
-        order = batches(sizes, self.batch, np.random.default_rng((self.seed, epoch)))
+        whole = batches(sizes, self.config.batch, np.random.default_rng((self.seed, epoch)))
+        # In this order `shared_loaders` deals them out. A last batch of fewer bags than processes repeats some.
+        order = [
+            np.resize(b, max(len(b), self.processes))[r :: self.processes] for b in whole for r in range(self.processes)
+        ]
         shown = Instances(self.train, self.config.instances, self.seed, epoch)
         return DataLoader(shown, batch_sampler=[part.tolist() for part in order], collate_fn=collate)
 

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from apps.wsi.convert import write_layout
 from apps.wsi.encoders import load_encoder
-from apps.wsi.layouts import Features, Layout, read_features, write_features, write_single
+from apps.wsi.layouts import Features, Layout, read_features, write_features
 from apps.wsi.slide import CorruptTileError, Slide, find_slides, open_slide
 from apps.wsi.tiles import Tiling, draw_tiles, find_tiles
 from shared.command import progress
 from shared.errors import InputError, ManyheadsError
-from shared.io.files import output_folder, read_json, remove_partial, write_json
+from shared.io.files import output_folder, read_json, write_json
 
 SETTINGS = "extraction.json"
 
@@ -42,10 +43,9 @@ def extract(
     device = pick_device(device)
     net, name = load_encoder(encoder, weights, device)
     settings = {"encoder": name, "tiling": asdict(tiling), "mpp": mpp}
-    _prepare(out, settings, resume)
+    _check_folder(out, settings, resume)
     store = output_folder(out / f"features_{name}")
     output_folder(out / "thumbnails")
-    remove_partial(store)
     rows, failed, total = [], [], 0
     with progress() as bar:
         task = bar.add_task("extract", total=len(files))
@@ -58,6 +58,7 @@ def extract(
             try:
                 slide = open_slide(path, mpp)
                 tiles = find_tiles(slide, tiling)
+                write_json(out / SETTINGS, settings)  # not before a slide is there to which it applies
                 draw_tiles(out / "thumbnails" / f"{slide.name}.png", tiles, slide.size)
                 inner = bar.add_task(f"  {path.stem}", total=len(tiles.coords))
                 features, keep, corrupt = encode_tiles(
@@ -77,7 +78,10 @@ def extract(
             bar.advance(task)
     if not rows:
         raise ManyheadsError(f"{slides}: no slide could be read; the first: {failed[0]}")
-    written = _convert(store, out, layout)
+    written = store
+    if layout != "trident":
+        made = (one for path in sorted(store.glob("*.h5")) for one in read_features(path))
+        written = write_layout(made, out if layout == "acmil" else out / layout, layout)
     return {"written": str(written), "encoder": name, "slides": rows, "failed": failed, "new_tiles": total}
 
 
@@ -121,7 +125,7 @@ def pick_device(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _prepare(out: Path, settings: dict, resume: bool) -> None:
+def _check_folder(out: Path, settings: dict, resume: bool) -> None:
     path = output_folder(out) / SETTINGS
     if path.exists():
         before = read_json(path)
@@ -130,20 +134,7 @@ def _prepare(out: Path, settings: dict, resume: bool) -> None:
             raise InputError(f"{path}: {changed} was another there; use the same settings, or name another --out")
         if not resume:
             raise InputError(f"{out}: holds an extraction; go on with it by --resume, or name another --out")
-    write_json(path, settings)
 
 
 def _count(path: Path) -> int:
     return len(next(read_features(path)).features)
-
-
-def _convert(store: Path, out: Path, layout: Layout) -> Path:
-    if layout == "trident":
-        return store
-    slides = (slide for path in sorted(store.glob("*.h5")) for slide in read_features(path))
-    if layout == "acmil":
-        return write_single(list(slides), out / f"patch_feats_pretrain_{store.name.removeprefix('features_')}.h5")
-    folder = out / layout
-    for slide in slides:
-        write_features(slide, folder, layout)
-    return folder

@@ -8,20 +8,31 @@ from apps.wsi.bags import Bag
 from apps.wsi.classifier import Classifier, bag_of
 from apps.wsi.metrics import attention_measures
 from apps.wsi.overlay import draw_branches, draw_heatmap, draw_sheet
-from apps.wsi.qupath import write_geojson
+from apps.wsi.predict import user_bags
+from apps.wsi.qupath import read_regions, write_geojson
 from apps.wsi.slide import CorruptTileError, Slide, open_slide
+from apps.wsi.tiles import tissue_share
 from apps.wsi.viewer import write_viewer
 from shared.errors import InputError
 from shared.io.files import output_folder, write_json
 
 
 def heatmap(
-    classifier: Classifier, path: Path, features: Path | None, out: Path, *, mpp: float | None, longest: int, top: int
+    classifier: Classifier,
+    path: Path,
+    features: Path | None,
+    out: Path,
+    *,
+    mpp: float | None,
+    longest: int,
+    top: int,
+    annotations: Path | None = None,
 ) -> dict:
     """A slide's class and heat maps into `out/<slide>`; features are made from the slide where none are given.
 
     heatmap.png (mean of the branches), branches.png (each), attention.geojson (QuPath), top_tiles.png (the `top`
-    strongest), viewer.html (zoom, branches, opacity), heatmap.json (the figures).
+    strongest), viewer.html (zoom, branches, opacity), heatmap.json (the figures). With `annotations`, regions in
+    QuPath's GeoJSON, also how well attention finds the tiles of which half or more lies in them.
     Raises InputError when the features have no coords, or coords that do not lie on the slide.
     """
     bag, found = bag_of(classifier, features or path, mpp)
@@ -31,6 +42,9 @@ def heatmap(
             bag.name, bag.features, None, bag.patient, bag.coords / slide.mpp, (bag.tile or 0) / slide.mpp or None
         )
     coords, side = place(bag, slide)
+    truth = None
+    if annotations is not None:
+        truth = tissue_share(read_regions(annotations, slide.size), coords, side, slide.size) >= 0.5
     logits, weights = classifier.predict([bag])
     chance = classifier.probabilities(logits)[0]
     prediction = classifier.classes[int(chance.argmax())]
@@ -52,8 +66,10 @@ def heatmap(
         "probabilities": chances,
         "tiles": len(coords),
         "um_per_pixel": slide.mpp,
-        **attention_measures(weight, None),
+        **attention_measures(weight, truth),
     }
+    if truth is not None:
+        result["annotated_tiles"] = int(truth.sum())
     write_json(folder / "heatmap.json", {**result, "coords": coords, "side": side, "attention": weight})
     slide.close()
     return {**result, "written": str(folder)}
@@ -99,9 +115,7 @@ def explain(classifier: Classifier, data: Path, out: Path, mpp: float | None) ->
     effective tiles = exp(entropy of the mean map): that many tiles of equal weight would be as spread out. Writes
     explanation.json and .png.
     """
-    from apps.wsi.predict import _bags
-
-    bags = _bags(classifier, data, mpp)
+    bags, failed = user_bags(classifier, data, mpp)
     _, weights = classifier.predict(bags)
     rows = []
     for bag, weight in zip(bags, weights, strict=True):
@@ -119,10 +133,11 @@ def explain(classifier: Classifier, data: Path, out: Path, mpp: float | None) ->
             }
         )
     folder = output_folder(out)
-    write_json(folder / "explanation.json", {"model": str(classifier.path), "slides": rows})
+    write_json(folder / "explanation.json", {"model": str(classifier.path), "slides": rows, "failed": failed})
     _draw_explanation(folder / "explanation.png", weights)
     mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if key != "slide"}
-    return {"model": str(classifier.path), "mean": mean, "slides": rows, "written": str(folder / "explanation.json")}
+    written = str(folder / "explanation.json")
+    return {"model": str(classifier.path), "mean": mean, "slides": rows, "failed": failed, "written": written}
 
 
 def _draw_explanation(path: Path, weights: list[np.ndarray]) -> None:

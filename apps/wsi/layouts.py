@@ -1,5 +1,6 @@
 """Files of features as others write them: CLAM, TRIDENT, STAMP, ACMIL's single file, and the same on the way out."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,7 @@ def read_features(path: Path) -> Iterator[Features]:
                     yield _read_group(file[name], name, path)
             else:
                 yield _read_group(file, path.stem, path)
-    except OSError as error:
+    except (OSError, RuntimeError, KeyError, ValueError) as error:  # all are h5py's words for damage
         reason = " ".join(str(error).split())[:100]
         raise InputError(f"{path}: is truncated or no HDF5 file ({reason}); copy or extract it again") from None
 
@@ -120,12 +121,20 @@ def _text(value: Any) -> str | None:
     return None if value is None else value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _read_pt(path: Path) -> Features:
+def load_pt(path: Path) -> Any:
+    """What `torch.save` wrote, of tensors only: InputError for a file that is damaged or would run code."""
     try:
-        value = torch.load(input_file(path), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # about the pickle protocol of a file that is refused anyway
+            return torch.load(input_file(path), map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())[:80]
         raise InputError(f"{path}: is damaged, or holds more than tensors and is not loaded ({reason})") from None
+
+
+def _read_pt(path: Path) -> Features:
+    value = load_pt(path)
     if not isinstance(value, torch.Tensor):
         raise InputError(f"{path}: holds a {type(value).__name__}, not a tensor of features (N, D)")
     features = check_features(str(path), value.float().numpy())

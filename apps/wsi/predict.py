@@ -22,16 +22,17 @@ from apps.wsi.metrics import (
 )
 from apps.wsi.read import read_data
 from apps.wsi.slide import SUFFIXES, find_slides
-from shared.errors import InputError
+from shared.errors import InputError, ManyheadsError
 from shared.io.files import output_folder, write_json, write_text
 
 
 def predict(classifier: Classifier, data: Path, out: Path, mpp: float | None) -> dict:
     """The class of every slide in `data`: slides, features, or a folder of either. Writes predictions.csv and .json.
 
-    Probabilities are at the temperature that was fitted on the validation bags.
+    Probabilities are at the temperature that was fitted on the validation bags. Of several slides, one that cannot be
+    read is told of. Raises InputError for one slide that fails, ManyheadsError when all do.
     """
-    bags = _bags(classifier, data, mpp)
+    bags, failed = user_bags(classifier, data, mpp)
     logits, weights = classifier.predict(bags)
     chances = classifier.probabilities(logits)
     rows = []
@@ -52,21 +53,31 @@ def predict(classifier: Classifier, data: Path, out: Path, mpp: float | None) ->
     writer.writerows(rows)
     write_text(out / "predictions.csv", table.getvalue())
     model = {"path": str(classifier.path), "sha256": classifier.card["sha256"], "temperature": classifier.temperature}
-    write_json(out / "predictions.json", {"model": model, "predictions": rows})
-    return {"written": str(out / "predictions.csv"), "model": str(classifier.path), "predictions": rows}
+    write_json(out / "predictions.json", {"model": model, "predictions": rows, "failed": failed})
+    written = str(out / "predictions.csv")
+    return {"written": written, "model": str(classifier.path), "predictions": rows, "failed": failed}
 
 
-def _bags(classifier: Classifier, data: Path, mpp: float | None) -> list[Bag]:
+def user_bags(classifier: Classifier, data: Path, mpp: float | None) -> tuple[list[Bag], list[str]]:
+    """The bags of slides (encoded now), of features or of a table; and what is wrong with slides that fail."""
     if not data.exists():
         raise InputError(f"{data}: no such file or folder; check the path")
     if data.is_dir() and any(file.suffix.lower() in SUFFIXES for file in data.iterdir()):
-        return [bag_of(classifier, path, mpp)[0] for path in find_slides(data)]
+        bags, failed = [], []
+        for path in find_slides(data):
+            try:
+                bags.append(bag_of(classifier, path, mpp)[0])
+            except InputError as error:
+                failed.append(str(error))
+        if not bags:
+            raise ManyheadsError(f"{data}: no slide could be read; the first: {failed[0]}")
+        return bags, failed
     if data.is_file() and data.suffix.lower() in SUFFIXES:
-        return [bag_of(classifier, data, mpp)[0]]
+        return [bag_of(classifier, data, mpp)[0]], []
     if data.suffix.lower() == ".csv":
-        return list(read_data(data).bags)
+        return list(read_data(data).bags), []
     slides = [slide for file in find_features(data) for slide in read_features(file)]
-    return [Bag(slide.name, slide.features, None, slide.name, source=slide.source) for slide in slides]
+    return [Bag(slide.name, slide.features, None, slide.name, source=slide.source) for slide in slides], []
 
 
 def labelled(classifier: Classifier, data: Path | None, labels: Path | None, split: str | None) -> Bags:

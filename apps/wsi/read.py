@@ -48,8 +48,11 @@ def read_labels(path: Path) -> Labels:
             raise InputError(f"{path}: line {number}: lacks a slide or a label; fill it in or drop the line")
         if name in found.label:
             raise InputError(f"{path}: line {number}: the slide {name} is there twice; keep one line")
+        person = (row[patient] or "").strip() if patient else name
+        if not person:  # taken for a patient of its own, the slide could be parted from the others of its patient
+            raise InputError(f"{path}: line {number}: lacks its {patient}; fill it in, or drop the column")
         found.label[name] = row[label].strip()
-        found.patient[name] = ((row.get(patient) or "") if patient else "").strip() or name
+        found.patient[name] = person
         found.split[name] = (row.get("split") or "").strip()
     if not found.label:
         raise InputError(f"{path}: has no line below its head; add the slides")
@@ -78,7 +81,7 @@ def read_data(
         return read_csv(data)
     table = read_labels(labels) if labels is not None else None
     slides = [slide for file in find_features(data) for slide in read_features(file)]
-    known = {slide.name: _label_of(slide, table) for slide in slides}
+    known = {slide.name: label_of(slide, table) for slide in slides}
     if labelled:
         if not any(known.values()):
             name = slides[0].name
@@ -102,7 +105,8 @@ def read_data(
     return Bags(data.name, tuple(bags), names, digest.hexdigest())
 
 
-def _label_of(slide: Features, table: Labels | None) -> str | None:
+def label_of(slide: Features, table: Labels | None) -> str | None:
+    """What the table says of a slide; without a table, what its file says."""
     return table.label.get(_stem(slide.name)) if table else slide.label
 
 

@@ -1,5 +1,6 @@
 """Slide files: opening, micrometres a pixel, thumbnails, and regions at a wanted resolution."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from shared.errors import InputError, ManyheadsError
 from shared.io.files import input_file
 
 SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm")
+CELL = 64  # pixels; the overview of a damaged slide is read in squares of so many
 UNITS = {"centimeter": 10_000.0, "inch": 25_400.0}  # micrometres in TIFF's ResolutionUnit
 
 
@@ -37,13 +39,24 @@ class Slide:
         self.handle.close()
 
     def thumbnail(self, longest: int) -> np.ndarray:
-        """The whole slide as RGB (H, W, 3) uint8, its longer side at most `longest`."""
+        """The whole slide as RGB (H, W, 3) uint8, its longer side at most `longest`; what is damaged is white."""
         try:
             return np.asarray(self.handle.get_thumbnail((longest, longest)).convert("RGB"))
         except Exception as error:
-            raise InputError(
-                f"{self.path}: its overview cannot be read ({_line(error)}); the file is damaged"
-            ) from None
+            reason = _line(error)
+        self._reopen()
+        down = max(1.0, max(self.size) / longest)
+        width, height = (max(1, int(size / down)) for size in self.size)
+        image, read = np.full((height, width, 3), 255, np.uint8), False
+        for y in range(0, height, CELL):
+            for x in range(0, width, CELL):
+                with contextlib.suppress(CorruptTileError):
+                    cell = self.region(int(x * down), int(y * down), CELL * down, CELL)
+                    image[y : y + CELL, x : x + CELL] = cell[: height - y, : width - x]
+                    read = True
+        if not read:
+            raise InputError(f"{self.path}: its overview cannot be read ({reason}); the file is damaged")
+        return image
 
     def region(self, x: int, y: int, side: float, pixels: int) -> np.ndarray:
         """A square of `side` level-0 pixels at (x, y) as RGB (pixels, pixels, 3) uint8.
@@ -108,12 +121,17 @@ def stated_mpp(properties: Any) -> float | None:
     """Micrometres a pixel at level 0 as the file states them; None where it does not, or states nonsense."""
     for key in ("openslide.mpp-x", "tiffslide.mpp-x", "aperio.MPP"):
         value = _number(properties.get(key))
-        if value:
+        if value and _of_a_microscope(value):
             return value
     resolution, unit = _number(properties.get("tiff.XResolution")), UNITS.get(properties.get("tiff.ResolutionUnit", ""))
-    if resolution and unit and 0.02 < unit / resolution < 20:  # 72 or 96 dots an inch are of no microscope
+    if resolution and unit and _of_a_microscope(unit / resolution):
         return unit / resolution
     return None
+
+
+def _of_a_microscope(mpp: float) -> bool:
+    """Not 72 or 96 dots an inch, which image programs write and OpenSlide passes on."""
+    return 0.02 < mpp < 20
 
 
 def _number(text: Any) -> float | None:

@@ -5,14 +5,18 @@ import hashlib
 import json
 import math
 import os
+import platform
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from shared.errors import InputError
+from shared.errors import InputError, ManyheadsError
 
-PARTIAL = ".partial-"  # in the name of every unfinished file, so that what a kill left behind can be told apart
+# In the name of every unfinished file, with the machine and the process that writes it, so that what a kill left behind
+# can be told from what another process is writing.
+PARTIAL = ".partial-"
+MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
 
 
 @contextlib.contextmanager
@@ -26,16 +30,32 @@ def replacing(path: Path | str) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: is not an ordinary file; name a file to write to")
     output_folder(path.parent)
-    partial = path.with_name(f".{path.stem}{PARTIAL}{secrets.token_hex(6)}{path.suffix}")
+    _remove_leavings(path.parent)
+    partial = path.with_name(f".{path.stem}{PARTIAL}{MACHINE}-{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
     try:
         yield partial
         _sync(partial)
         os.replace(partial, path)
+    except Exception as error:
+        if getattr(error, "errno", None) is None and not isinstance(error, ManyheadsError):
+            _raise_if_full(partial, path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
     # The rename itself lies in the folder; not every system can sync one, and the file is whole either way.
     with contextlib.suppress(OSError):
         _sync(path.parent)
+
+
+def _raise_if_full(partial: Path, path: Path) -> None:
+    """Raises the system's `OSError` where `partial` cannot grow. Libraries have other words for a full disk."""
+    try:
+        with open(partial, "ab") as file:
+            file.write(bytes(2**16))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _sync(path: Path) -> None:
@@ -46,10 +66,32 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def remove_partial(folder: Path) -> None:
-    """Removes what killed processes left half written in `folder`."""
-    for partial in folder.glob(f".*{PARTIAL}*"):
-        partial.unlink(missing_ok=True)
+_looked_into: set[Path] = set()
+
+
+def _remove_leavings(folder: Path) -> None:
+    """Removes what processes of this machine that live no more left half written in `folder`, which is looked through
+    once."""
+    place = folder.absolute()
+    if place in _looked_into:
+        return
+    _looked_into.add(place)
+    for partial in folder.glob(f".*{PARTIAL}{MACHINE}-*"):
+        process = partial.name.partition(f"{PARTIAL}{MACHINE}-")[2].partition("-")[0]
+        if process.isdecimal() and not _lives(int(process)):
+            partial.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    if os.name == "nt":  # there, signal 0 is Ctrl-C
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's, or a number that is none
+        return True
+    return True
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:

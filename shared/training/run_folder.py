@@ -1,14 +1,16 @@
 """The folder of one training run: started once, gone on with only by the configuration that it was started with."""
 
+import hashlib
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pydantic
 
 from shared.command import is_main_process
 from shared.config import config_text, write_config
 from shared.errors import InputError
+from shared.io.cache import cache_folder
 from shared.io.files import output_folder
 
 CONFIG = "config.toml"
@@ -19,9 +21,11 @@ def start_run(run_dir: Path, config: pydantic.BaseModel, resume: bool) -> None:
     """Makes `run_dir` ready for `train` and writes `config.toml` there. Call it before the first slow step.
 
     Raises `InputError` when the folder holds a run and `resume` is not given, and when it is to be resumed with
-    another configuration.
+    another configuration, or while another process of this machine trains there.
     """
     output_folder(run_dir)
+    if is_main_process():
+        _claim(run_dir)
     path = run_dir / CONFIG
     if not resume:
         refuse_to_overwrite(run_dir)
@@ -40,6 +44,37 @@ def refuse_to_overwrite(run_dir: Path) -> None:
         raise InputError(
             f"{run_dir}: holds a run already; go on with it by --resume, or name another folder with --out"
         )
+
+
+_claimed: dict[Path, IO[bytes]] = {}
+
+
+def _claim(run_dir: Path) -> None:
+    """Keeps `run_dir` to this process for as long as it lives; a killed one keeps nothing.
+
+    A lock of the process (which workers that it forks do not inherit, and may outlive it) on a file outside of the
+    folder, so that nothing is left in there.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    place = run_dir.resolve()
+    if place in _claimed:
+        return
+    try:
+        locks = output_folder(cache_folder() / "locks")
+        file = open(locks / hashlib.sha256(str(place).encode()).hexdigest()[:32], "wb")  # noqa: SIM115
+    except (OSError, InputError):  # a home that cannot be written to is no reason not to train
+        return
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        file.close()
+        raise InputError(
+            f"{run_dir}: another process trains in it now; wait for its end, or name another folder with --out"
+        ) from None
+    _claimed[place] = file
 
 
 def _results(run_dir: Path) -> list[str]:

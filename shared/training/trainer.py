@@ -20,7 +20,7 @@ from lightning.pytorch.trainer.states import TrainerStatus
 
 from shared.command import is_main_process, progress
 from shared.errors import InputError, ManyheadsError
-from shared.io.files import output_folder, remove_partial
+from shared.io.files import output_folder
 from shared.training.average import WeightAverage, model_of
 from shared.training.callbacks import BEST, LAST, RunKeeper, TrainingProgress
 from shared.training.run_folder import refuse_to_overwrite
@@ -141,8 +141,6 @@ def fit(
             _leave_the_first()
             keeper.restore_files(model_of(task))
             return _result(keeper)
-    if is_main_process():
-        remove_partial(run_dir)
     seed_everything(seed)
     _train(task, data, keeper, average, hardware or Hardware(), last if going_on else None, settings)
     _leave_the_first()

@@ -63,11 +63,11 @@ def test_propagate_from_a_middle_frame_in_both_directions(
             assert jaccard(found == label, truth == label) > 0.6, (stem, label)
 
 
-@pytest.mark.parametrize("method", ["tokencut", "attention", "slots"])
+@pytest.mark.parametrize("method", ["salient", "tokencut", "attention", "slots"])
 def test_discover_by_each_method(
     manyheads: Manyheads, clips: Path, trained: dict[str, Path], tmp_path: Path, tiny: list[str], method: str
 ) -> None:
-    given = ["--method", method] if method == "tokencut" else ["--checkpoint", trained[method]]
+    given = ["--checkpoint", trained[method]] if method in trained else ["--method", method]
     source = clips / "JPEGImages" / "clip-000"
     result = manyheads("discover", source, *given, "--out", tmp_path, *tiny, "--json").json()
     assert result["method"] == method

@@ -49,6 +49,14 @@ def test_the_number_of_clusters_is_bounded_on_both_sides() -> None:
     assert len(cluster(same, torch.zeros(10, dtype=torch.long), 0.35, least=3)[0]) == 1
 
 
+def test_crumbs_grow_into_clusters() -> None:
+    """At a tau at which nothing is like anything, all clusters would be too small to count."""
+    rows, _ = groups(4, each=60, noise=1.0)
+    centres, tau = cluster(rows, torch.zeros(240, dtype=torch.long), 0.001, least=3)
+    assert len(centres) >= 3
+    assert tau > 0.001
+
+
 def test_one_row_and_one_frame() -> None:
     centres, _ = cluster(torch.tensor([[0.5, 0.5]]), torch.zeros(1, dtype=torch.long), 0.35)
     torch.testing.assert_close(centres, torch.tensor([[0.5, 0.5]]))

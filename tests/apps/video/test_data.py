@@ -98,3 +98,34 @@ def test_encoders_keep_their_protocol() -> None:
     assert device_of("cpu") == "cpu"
     with pytest.raises(InputError, match="this machine has none"):
         device_of("tpu")
+
+
+def test_salience_lies_on_the_grid_of_the_keys() -> None:
+    frames = torch.randint(0, 255, (2, 70, 100, 3), dtype=torch.uint8)
+    lite, vit = LiteEncoder(), ViTEncoder(VisionTransformer(16, 24, 2, 2), "small")
+    for encoder in (lite, vit):
+        salience = encoder.salience(frames)
+        assert salience.shape == encoder.keys(frames)[0].shape[:3]
+        assert (salience >= 0).all()
+        assert torch.allclose(encoder.salience(frames[1:]), salience[1:], atol=1e-5)
+    assert (vit.salience(frames).sum((1, 2)) < 1).all()  # the rest of its attention is on itself
+
+
+def test_keys_are_remembered_by_what_a_frame_shows(tmp_path: Path) -> None:
+    from apps.video.remember import Remembering
+
+    frames = torch.randint(0, 255, (3, 48, 64, 3), dtype=torch.uint8)
+    asked = []
+
+    class Counting(LiteEncoder):
+        def keys(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            asked.append(len(frames))
+            return super().keys(frames)
+
+    encoder = Remembering(Counting(), tmp_path)
+    first = encoder.keys(frames[:2])
+    again = encoder.keys(frames[[1, 2, 0]])
+    assert asked == [2, 1]
+    for one, other, true in zip(first, again, LiteEncoder().keys(frames[:2]), strict=True):
+        torch.testing.assert_close(one, other[[2, 0]])
+        torch.testing.assert_close(one, true, rtol=1e-3, atol=1e-3)

@@ -132,7 +132,7 @@ def test_results_that_cannot_be_scored(refused: Refused, tmp_path: Path, clips: 
 
 
 @pytest.mark.parametrize("count", [1, 4])
-@pytest.mark.parametrize("method", ["tokencut", "attention", "slots"])
+@pytest.mark.parametrize("method", ["salient", "tokencut", "attention", "slots"])
 def test_short_clips_are_no_fault(
     manyheads: Manyheads, tmp_path: Path, trained: dict[str, Path], method: str, count: int
 ) -> None:
@@ -140,7 +140,7 @@ def test_short_clips_are_no_fault(
     clip = write_video(
         tmp_path / "short.mp4", (rng.integers(0, 255, (64, 96, 3)).astype(np.uint8) for _ in range(count)), 5
     )
-    given = [] if method == "tokencut" else ["--checkpoint", trained[method]]
+    given = ["--checkpoint", trained[method]] if method in trained else ["--method", method]
     result = manyheads("discover", clip, *given, "--out", tmp_path / "d", "--json").json()
     assert result["frames"] == count
     assert len(list(Path(result["masks"]).glob("*.png"))) == count

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from apps.video.config import TokencutConfig
-from apps.video.foreground import fit_consensus, object_side
+from apps.video.foreground import cut, fit_rule, object_side, salient
 from apps.video.motion import camera_motion, displacement, own_motion
 from apps.video.tokencut import connected, contrast_of, second_eigenvector, tokencut
 
@@ -73,18 +73,36 @@ def test_displacement_and_camera() -> None:
     assert own_motion(now, now).abs().max() < 1e-6
 
 
-def test_what_moves_is_the_object_also_when_it_is_the_larger_part() -> None:
+def test_the_more_salient_part_is_the_object_also_when_it_is_the_larger() -> None:
     foreground = torch.zeros(1, 6, 6, dtype=torch.bool)
     foreground[:, :2] = True
-    motion = torch.zeros(1, 6, 6, 2)
-    motion[:, 2:, 1:5] = 1
-    assert torch.equal(object_side(foreground, motion), ~foreground)
+    salience = torch.rand(1, 6, 6)
+    salience[:, 2:, 1:5] += 2
+    assert torch.equal(object_side(foreground, salience), ~foreground)
+    nothing = torch.zeros_like(foreground)
+    assert torch.equal(object_side(nothing, salience), nothing)
+    assert torch.equal(object_side(~nothing, salience), nothing)
 
 
-def test_one_rule_for_all_frames_outvotes_a_wrong_cut() -> None:
-    frames = [scene(2, left, 0.3, left) for left in range(1, 7)]
-    rule = fit_consensus([(keys, keys) for keys, _ in frames], TokencutConfig())
-    for keys, mask in frames:
-        soft = rule.label(keys, keys)
+def test_cut_and_salience_point_at_the_object() -> None:
+    frames, masks = (torch.stack(part) for part in zip(*(scene(2, left, 0.2, left) for left in (1, 3, 5)), strict=True))
+    salience = masks.float() + 0.1 * torch.rand(masks.shape)
+    assert torch.equal(salient(salience, 1.5), masks)
+    assert not salient(torch.ones(2, 3, 4), 1.5).any()
+    for settings in ({}, {"frames": 3}, {"frames": 2, "motion": 0.2}):
+        assert torch.equal(cut(frames, frames, salience, TokencutConfig(**settings)), masks), settings
+
+
+def test_one_rule_for_all_frames_outvotes_a_wrong_mask() -> None:
+    keys, masks = (torch.stack(part) for part in zip(*(scene(2, left, 0.3, left) for left in range(1, 7)), strict=True))
+    wrong = masks.clone()
+    wrong[0] = masks[3]
+    rule = fit_rule(keys, wrong)
+    assert 0 < rule.contrast < 1
+    for one, mask in zip(keys, masks, strict=True):
+        soft = rule.label(one, one)
         torch.testing.assert_close(soft.sum(0), torch.ones(8, 10))
         assert torch.equal(soft[1] > 0.5, mask)
+    none = fit_rule(keys, torch.zeros_like(masks))
+    assert none.contrast == 0
+    assert not (none.label(keys[0], keys[0])[1] > 0.5).any()

@@ -18,7 +18,7 @@ def test_semantics_may_be_narrower_or_wider_than_the_encoder(semantics: int) -> 
         "channel": (2, 1, 16),
         "temporal": (2, 1, 11),
     }
-    assert all(((0 < values[0]) & (values[0] < 1)).all() for values in maps.values())
+    assert all(((values[0] > 0) & (values[0] < 1)).all() for values in maps.values())
     assert not torch.equal(module(x, r), module(x, r.flip(1)))  # the gates are those of R, not of F
 
 

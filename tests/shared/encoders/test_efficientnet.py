@@ -56,7 +56,7 @@ def test_bytes_and_floats_are_the_same_pictures(encoder, pictures) -> None:
 
 
 def test_in_parts_as_at_once(encoder, pictures) -> None:
-    # A kernel sums a batch of another size in another order; fifty layers of float32 make 2e-5 of that on some machines.
+    # A kernel sums a batch of another size in another order, of which fifty layers of float32 can make 2e-5.
     many = pictures[:, :64, :64].repeat(3, 1, 1, 1)[:5]
     together = encoder(many)
     torch.testing.assert_close(encode(encoder, many, batch=2), together, atol=1e-4, rtol=1e-4)

@@ -44,7 +44,7 @@ def test_replacing_refuses_a_folder_and_a_device(tmp_path: Path) -> None:
     assert Path("/dev/null").is_char_device()
 
 
-def test_a_killed_write_leaves_the_old_file_and_the_rest_can_be_removed(tmp_path: Path) -> None:
+def test_a_killed_write_leaves_the_old_file_and_the_rest_is_removed_by_the_next_writer(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     files.write_bytes(path, b"old")
     code = (
@@ -56,8 +56,11 @@ def test_a_killed_write_leaves_the_old_file_and_the_rest_can_be_removed(tmp_path
     assert subprocess.run([sys.executable, "-c", code, str(path)], cwd=root).returncode == -9
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 2
-    files.remove_partial(tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+    with files.replacing(tmp_path / "other.bin") as being_written:
+        being_written.write_bytes(b"x")
+        files._looked_into.clear()
+        files.write_bytes(tmp_path / "b.bin", b"new")
+        assert {p.name for p in tmp_path.iterdir()} == {"a.bin", "b.bin", being_written.name}
 
 
 def test_to_json_is_strict(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,21 @@ def test_a_process_that_trains_beside_the_first_writes_nothing(tmp_path: Path, m
     (tmp_path / "last.ckpt").write_bytes(b"x")
     start_run(tmp_path, Settings(), resume=False)
     assert not (tmp_path / "config.toml").exists()
+
+
+def test_a_folder_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        start_run(tmp_path / "run", Settings(), resume=False)
+        os.write(writing, b"started")
+        signal.pause()
+    assert os.read(reading, 7) == b"started"
+    for resume in (False, True):
+        with pytest.raises(InputError, match="run: another process trains in it now"):
+            start_run(tmp_path / "run", Settings(), resume=resume)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    start_run(tmp_path / "run", Settings(), resume=True)
+    start_run(tmp_path / "run", Settings(), resume=True)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.toml"]
