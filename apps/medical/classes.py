@@ -19,9 +19,8 @@ from apps.medical.config import DataConfig, MedicalConfig
 from apps.medical.data import Dataset, Slices, input_channels, moved, prepare, read_case, read_dataset
 from apps.medical.figures import grey_range, show_slice
 from apps.medical.networks import architecture
-from apps.medical.predict import scans_in
+from apps.medical.predict import read_scans
 from apps.medical.segmenter import load
-from apps.medical.volumes import read_volume, stem
 from shared.attention.record import record_attention
 from shared.command import progress
 from shared.errors import InputError
@@ -238,13 +237,12 @@ def classify(given: list[Path], checkpoint: Path, out: Path, *, device: str) -> 
     """
     classifier = load(checkpoint, device, ("medusa",))
     model, classes = classifier.models[0], classifier.labels
-    scans = scans_in(given)
-    read = [read_volume(path) for path in scans]
+    scans = read_scans(given, classifier.channels)
     folder = output_folder(out)
     rows, detail, written = [], {}, []
-    for path, volume in zip(scans, read, strict=True):
-        name = stem(path)
-        one = prepare([volume], classifier.config, Case(name, name, (path,), None))
+    for scan in scans:
+        name = scan.name
+        one = prepare(scan.images, classifier.config, scan.case())
         found = whole_probabilities(model, one, classifier.config)
         mean = found.mean(0)
         ranked = [k for k in np.argsort(-mean) if classes[k] != NONE]

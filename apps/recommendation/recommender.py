@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from apps.recommendation.batches import by_length, pad
 from apps.recommendation.config import DataConfig
-from apps.recommendation.data import by_length, pad
 from apps.recommendation.histories import Histories
 from apps.recommendation.model import SequenceRecommender
 from apps.recommendation.readers import read_histories
