@@ -33,8 +33,9 @@ def run_demos(demos: dict[str, Demo], wanted: list[str], out: Path) -> dict[str,
     chosen = list(dict.fromkeys(wanted or demos))
     _make_room(out, [*chosen, PAGE])
     sections, seconds, failures = [], {}, []
+    started = time.monotonic()
     for number, name in enumerate(chosen, 1):
-        tell = _teller(f"[{number}/{len(chosen)}] {name}")
+        tell = _teller(name, number, len(chosen), started)
         tell("starts")
         began = time.monotonic()
         try:
@@ -51,12 +52,17 @@ def run_demos(demos: dict[str, Demo], wanted: list[str], out: Path) -> dict[str,
     return {"page": out / PAGE, "seconds": seconds, "written": _written(out, chosen)}
 
 
-def _teller(name: str) -> Progress:
-    """A line for each step on the standard error, where that is a terminal; it does not disturb a progress bar."""
+def _teller(name: str, number: int, of: int, started: float) -> Progress:
+    """A line for each step on the standard error, where that is a terminal; it does not disturb a progress bar.
+
+    It begins with how many demos are done and the time so far: `[##---- 2:05] music: trains a small model`.
+    """
 
     def tell(text: str) -> None:
         if sys.stderr.isatty() and is_main_process():
-            print(f"{name}: {text}", file=sys.stderr, flush=True)
+            minutes, seconds = divmod(int(time.monotonic() - started), 60)
+            done = "#" * (number - 1) + "-" * (of - number + 1)
+            print(f"[{done} {minutes}:{seconds:02d}] {name}: {text}", file=sys.stderr, flush=True)
 
     return tell
 
