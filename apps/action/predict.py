@@ -69,7 +69,7 @@ def detect(
             maps,
             detector.labels,
             pictures=thumbnails(file, timeout) if is_video else (),
-            title=f"{recording.name}: {len(shown)} segments in {recording.duration:.1f} s",
+            title=f"{recording.name}: {len(shown)} segment{'s' * (len(shown) != 1)} in {recording.duration:.1f} s",
         )
         written = [picture]
         if is_video and video:

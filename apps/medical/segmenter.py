@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from apps.medical.config import DataConfig, ModelConfig
-from apps.medical.data import Slices, input_channels
+from apps.medical.data import Slices
 from apps.medical.model import GuidedSegmenter
 from apps.medical.networks import build
 from shared.errors import InputError
 from shared.training.checkpoint import load_model, load_weights, save_model
+from shared.training.device import pick_device
 
 SHIPPED = Path(__file__).resolve().parents[2] / "data" / "weights" / "hippocampus.safetensors"
 
@@ -34,6 +35,11 @@ class Segmenter:
     @property
     def labels(self) -> list[str]:
         return list(self.card["labels"])
+
+    @property
+    def channels(self) -> int:
+        """How many images of one examination the model takes."""
+        return (self.card["architecture"]["channels"] - 3 * self.config.place) // self.config.context
 
     @property
     def device(self) -> torch.device:
@@ -93,16 +99,6 @@ def _common(card: dict[str, Any]) -> tuple:
     return kept, card["labels"]
 
 
-def pick_device(name: str) -> torch.device:
-    """ "auto" is CUDA where there is one, else the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError):
-        raise InputError(f"--device {name}: is not available on this machine; use --device cpu") from None
-
-
 @torch.inference_mode()
 def segment_slices(segmenter: Segmenter, slices: Slices, *, tta: bool = False, batch: int = 16) -> Found:
     """Every slice of a case, none left out, put back on the file's grid.
@@ -111,12 +107,8 @@ def segment_slices(segmenter: Segmenter, slices: Slices, *, tta: bool = False, b
     probabilities by its largest value, log K; disagreement is the share of the probability of the label found in which
     the heads (of several models, the models) differ: the standard deviation over heads, doubled.
     """
-    wanted = input_channels(slices.images.shape[1], segmenter.config)
-    have = segmenter.card["architecture"]["channels"]
-    if wanted != have:
-        raise InputError(
-            f"{slices.volume.path}: has {slices.images.shape[1]} channels; the model was trained on others"
-        )
+    if (have := slices.images.shape[1]) != segmenter.channels:
+        raise InputError(f"{slices.volume.path}: has {have} channels; the model takes {segmenter.channels}")
     labels, entropies, apart = [], [], []
     rows, columns = slices.grid.size
     for start in range(0, len(slices.images), batch):

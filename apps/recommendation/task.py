@@ -51,19 +51,22 @@ class RecommendationTask(lightning.LightningModule):
         if 0 < train.negatives < len(items):
             negatives = torch.randperm(len(items), device=items.device)[: train.negatives]
         loss = next_item_loss(hidden, items, batch["targets"][real] - 1, negatives)
-        self._log("train/loss", loss, len(hidden))
+        self._log("train/loss", loss.detach(), len(hidden))
         loss = loss * among_processes(len(hidden), loss.device)
         if self.teacher:
             rows = batch["inputs"][real]
             if ted.share < 1:
                 rows = rows[torch.randperm(len(rows), device=rows.device)[: max(1, round(ted.share * len(rows)))]]
             distilled = distillation(self.model, self.teacher[0].to(rows.device), rows, ted.temperature)
-            self._log("train/ted", distilled, len(rows))
+            self._log("train/ted", distilled.detach(), len(rows))
             loss = loss + ted.weight * distilled * among_processes(len(rows), loss.device)
         return loss
 
-    def _log(self, name: str, value: Tensor, count: int) -> None:
-        self.log(name, value.detach(), on_epoch=True, on_step=False, batch_size=count, sync_dist=True)
+    def _log(self, name: str, value: Tensor | float, count: int) -> None:
+        """Log a mean over `count`; an epoch's is the mean over all of them, in all processes."""
+        # A float, since Lightning averages counts over processes, and would lose a whole number's half.
+        size: int = float(count)  # pyright: ignore[reportAssignmentType]
+        self.log(name, value, on_epoch=True, on_step=False, batch_size=size, sync_dist=True)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         inputs, targets = batch
@@ -71,7 +74,7 @@ class RecommendationTask(lightning.LightningModule):
         above, beside = count_ranks(scores, targets, inputs)
         for name, values in metrics_of(above.cpu().numpy(), beside.cpu().numpy()).items():
             if name in ("hr@5", "hr@10", "ndcg@5", "ndcg@10", "ndcg@20"):
-                self.log(f"valid/{name}", float(values.mean()), batch_size=len(targets), sync_dist=True)
+                self._log(f"valid/{name}", float(values.mean()), len(targets))
 
     def configure_optimizers(self) -> dict:
         train = self.config.train

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from apps.video.clustering import assign_rows, cluster
 from apps.video.config import VideoConfig
-from apps.video.encoders import Encoder, device_of, load_encoder
+from apps.video.encoders import Encoder, load_encoder
 from apps.video.foreground import cut, fit_palette, fit_rule, salient
 from apps.video.masks import MOST, resize_labels
 from apps.video.measures import contour
@@ -24,6 +24,7 @@ from shared.errors import InputError
 from shared.io.files import write_json
 from shared.io.video import Video
 from shared.training.checkpoint import load_model, load_weights
+from shared.training.device import pick_device
 
 # Of a frame (H, W, 3) uint8, its keys (h, w, C) and those of the frame before: soft labels, the background first.
 Labeller = Callable[[np.ndarray, Tensor, Tensor], Tensor]
@@ -46,8 +47,8 @@ def discover(
     Writes the masks in DAVIS's layout, an overlay, run lengths, a contact sheet and NAME.discovery.json; returns the
     latter. Raises InputError for a video that cannot be read and for a checkpoint of another method or encoder.
     """
-    device = device_of(device)
-    discoverer = Discoverer(config, method, checkpoint, load_encoder(weights, device), seed=seed, device=device)
+    where = pick_device(device)
+    discoverer = Discoverer(config, method, checkpoint, load_encoder(weights, where), seed=seed, device=where)
     with Video(source, config.features.size) as video:
         with mask_folder(out, source, video.info.frames) as folder:
             found = discoverer.find(video, folder)
@@ -80,7 +81,7 @@ class Discoverer:
         encoder: Encoder,
         *,
         seed: int,
-        device: str,
+        device: torch.device,
     ) -> None:
         self.config, self.encoder, self.seed, self.device = config, encoder, seed, device
         self.model: TemporalModel | SlotModel | None = None
@@ -210,7 +211,7 @@ class Discoverer:
                 previous = keys
 
 
-def load_trained(checkpoint: Path, encoder: Encoder, device: str) -> tuple[TemporalModel | SlotModel, str]:
+def load_trained(checkpoint: Path, encoder: Encoder, device: torch.device) -> tuple[TemporalModel | SlotModel, str]:
     """A model of `train` and its method. Raises InputError for another, or for one of another encoder."""
     state, card = load_model(checkpoint, "video")
     if card.get("kind") not in ("attention", "slots"):

@@ -225,6 +225,10 @@ def heatmap(
     features: Annotated[
         Path | None, typer.Option("--features", help="Its features; else they are made now.", show_default=False)
     ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option("--annotations", help="QuPath's GeoJSON: does attention find these regions?", show_default=False),
+    ] = None,
     checkpoint: command.CheckpointOption = None,
     out: command.OutOption = Path("runs/wsi-heatmap"),
     mpp: MppOption = None,
@@ -237,7 +241,8 @@ def heatmap(
     from apps.wsi.classifier import load
     from apps.wsi.heatmap import heatmap as work
 
-    result = work(load(checkpoint, device), slide, features, out, mpp=mpp, longest=longest, top=top)
+    classifier = load(checkpoint, device)
+    result = work(classifier, slide, features, out, mpp=mpp, longest=longest, top=top, annotations=annotations)
     command.emit(result, as_json)
 
 

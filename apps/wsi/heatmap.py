@@ -9,20 +9,30 @@ from apps.wsi.classifier import Classifier, bag_of
 from apps.wsi.metrics import attention_measures
 from apps.wsi.overlay import draw_branches, draw_heatmap, draw_sheet
 from apps.wsi.predict import user_bags
-from apps.wsi.qupath import write_geojson
+from apps.wsi.qupath import read_regions, write_geojson
 from apps.wsi.slide import CorruptTileError, Slide, open_slide
+from apps.wsi.tiles import tissue_share
 from apps.wsi.viewer import write_viewer
 from shared.errors import InputError
 from shared.io.files import output_folder, write_json
 
 
 def heatmap(
-    classifier: Classifier, path: Path, features: Path | None, out: Path, *, mpp: float | None, longest: int, top: int
+    classifier: Classifier,
+    path: Path,
+    features: Path | None,
+    out: Path,
+    *,
+    mpp: float | None,
+    longest: int,
+    top: int,
+    annotations: Path | None = None,
 ) -> dict:
     """A slide's class and heat maps into `out/<slide>`; features are made from the slide where none are given.
 
     heatmap.png (mean of the branches), branches.png (each), attention.geojson (QuPath), top_tiles.png (the `top`
-    strongest), viewer.html (zoom, branches, opacity), heatmap.json (the figures).
+    strongest), viewer.html (zoom, branches, opacity), heatmap.json (the figures). With `annotations`, regions in
+    QuPath's GeoJSON, also how well attention finds the tiles of which half or more lies in them.
     Raises InputError when the features have no coords, or coords that do not lie on the slide.
     """
     bag, found = bag_of(classifier, features or path, mpp)
@@ -32,6 +42,9 @@ def heatmap(
             bag.name, bag.features, None, bag.patient, bag.coords / slide.mpp, (bag.tile or 0) / slide.mpp or None
         )
     coords, side = place(bag, slide)
+    truth = None
+    if annotations is not None:
+        truth = tissue_share(read_regions(annotations, slide.size), coords, side, slide.size) >= 0.5
     logits, weights = classifier.predict([bag])
     chance = classifier.probabilities(logits)[0]
     prediction = classifier.classes[int(chance.argmax())]
@@ -53,8 +66,10 @@ def heatmap(
         "probabilities": chances,
         "tiles": len(coords),
         "um_per_pixel": slide.mpp,
-        **attention_measures(weight, None),
+        **attention_measures(weight, truth),
     }
+    if truth is not None:
+        result["annotated_tiles"] = int(truth.sum())
     write_json(folder / "heatmap.json", {**result, "coords": coords, "side": side, "attention": weight})
     slide.close()
     return {**result, "written": str(folder)}

@@ -75,7 +75,7 @@ def read_features(path: Path) -> Iterator[Features]:
                     yield _read_group(file[name], name, path)
             else:
                 yield _read_group(file, path.stem, path)
-    except OSError as error:
+    except (OSError, RuntimeError, KeyError, ValueError) as error:  # all are h5py's words for damage
         reason = " ".join(str(error).split())[:100]
         raise InputError(f"{path}: is truncated or no HDF5 file ({reason}); copy or extract it again") from None
 

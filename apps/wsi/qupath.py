@@ -1,11 +1,13 @@
-"""Attention as GeoJSON that QuPath (0.4 and later) opens by dragging it onto the slide."""
+"""GeoJSON of QuPath (0.4 and later): attention, to drag onto the slide, and regions that someone has drawn there."""
 
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from shared.io.files import to_json, write_text
+from shared.errors import InputError
+from shared.io.files import read_json, to_json, write_text
 
 # By how many times the mean weight a tile has; the first bound that it does not reach.
 STEPS = ((1.0, "attention below mean", [70, 70, 90]), (4.0, "attention 1-4 x", [188, 55, 84]))
@@ -45,3 +47,35 @@ def write_geojson(
         )
     properties = {"slide": name, "probabilities": chance}
     write_text(path, to_json({"type": "FeatureCollection", "properties": properties, "features": features}))
+
+
+def read_regions(path: Path, size: tuple[int, int], longest: int = 2048) -> np.ndarray:
+    """The regions that are annotated, as a mask (H, W) bool of the slide, its longer side `longest`.
+
+    Raises InputError for a file without polygons in pixels of level 0, or with none on a slide of this size.
+    """
+    from PIL import Image, ImageDraw
+
+    scale = longest / max(size)
+    mask = Image.new("1", (max(1, round(size[0] * scale)), max(1, round(size[1] * scale))))
+    pen = ImageDraw.Draw(mask)
+    try:
+        for rings in _polygons(read_json(path)):
+            for number, ring in enumerate(rings):
+                pen.polygon([(float(x) * scale, float(y) * scale) for x, y, *_ in ring], fill=int(number == 0))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise InputError(f"{path}: is no GeoJSON of polygons; export the annotations from QuPath as GeoJSON") from None
+    found = np.asarray(mask)
+    if not found.any():
+        raise InputError(f"{path}: holds no polygon on this slide; export its annotations from QuPath as GeoJSON")
+    return found
+
+
+def _polygons(value: dict | list) -> Iterator[list]:
+    """The rings of each polygon: its outline, then its holes."""
+    for feature in value if isinstance(value, list) else value.get("features", [value]):
+        geometry = feature["geometry"]
+        if geometry["type"] == "Polygon":
+            yield geometry["coordinates"]
+        elif geometry["type"] == "MultiPolygon":
+            yield from geometry["coordinates"]

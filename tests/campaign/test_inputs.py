@@ -263,3 +263,39 @@ def test_a_spoiled_model(
     refused(done)
     assert state(tmp_path) == before
     assert not Path("executed").exists()
+
+
+# Those that are quick when what is damaged can still be read.
+QUICK = [
+    *("music continue", "music explain", "medical segment", "wsi tile", "wsi predict", "action detect npy"),
+    *("action detect npz", "action detect csv", "recommendation recommend"),
+]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("reader", QUICK)
+def test_flipped_bytes(
+    reader: str,
+    seed: int,
+    world: dict[str, Path],
+    models: dict[str, Path],
+    call: Callable[..., Any],
+    state: Callable[[Path], dict],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Read as something else, or refused in one line: never a traceback, never a crash."""
+    kind, line = READERS[reader]
+    rng = np.random.default_rng(seed)
+    data = bytearray(world[kind].read_bytes())
+    for _ in range(int(rng.integers(1, 30))):
+        data[int(rng.integers(min(len(data), 4000)))] = int(rng.integers(256))
+    file = tmp_path / "in" / world[kind].name
+    file.parent.mkdir()
+    file.write_bytes(bytes(data))
+    before = state(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    done = call(*words_of(line, reader.split()[0], world, models, file), "--json")
+    if done.code != 0:
+        refused(done)
+        assert state(tmp_path) == before

@@ -28,7 +28,7 @@ FILES = ROOT / "docs" / "pages" / "reference" / "files.md"
 WRITERS = ("train", "evaluate", "explain", "report", "compare")
 
 # Options of other programs that the text speaks of.
-FOREIGN = {"--ntasks-per-node", "--node-rank"}
+FOREIGN = {"--ntasks-per-node", "--node-rank", "--requeue"}
 
 
 def name(file: Path) -> str:

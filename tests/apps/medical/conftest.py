@@ -101,3 +101,14 @@ def tiny_run(medical, balls: Path, tiny: list[str], tmp_path_factory: pytest.Tem
     out = tmp_path_factory.mktemp("runs") / "tiny"
     medical("train", "--data", balls, "--out", out, "--device", "cpu", "--json", *tiny).json()
     return out
+
+
+@pytest.fixture(scope="session")
+def medusa_run(medical, balls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with a MEDUSA that was trained for some seconds."""
+    sets = ["model.kind=medusa", "model.base=4", "model.body=16", "model.stride=2", "data.patch=[16,16]"]
+    sets += ["data.plane=sagittal", "train.steps=25", "train.epochs=2", "train.learning_rate=0.02", "train.warmup=3"]
+    options = [part for one in [*sets, "train.ema=0.8"] for part in ("--set", one)]
+    out = tmp_path_factory.mktemp("runs") / "medusa"
+    medical("train", "--data", balls, "--out", out, "--device", "cpu", "--json", *options).json()
+    return out

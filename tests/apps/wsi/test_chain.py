@@ -159,8 +159,13 @@ def test_the_strongest_tile_is_the_one_that_lies_there(wsi, tmp_path: Path, trai
     features[11, :3] = 6
     write_features(tmp_path / "s.h5", features)  # a grid of four columns and five rows of 128 pixels
     words = ("heatmap", tmp_path / "s.tif", "--features", tmp_path / "s.h5", "--checkpoint", trained)
-    code, found = wsi(*words, "--out", tmp_path / "out", "--json")
+    ring = [[390, 260], [505, 260], [505, 380], [390, 380], [390, 260]]
+    annotation = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}, "properties": {}}
+    (tmp_path / "drawn.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [annotation]}))
+    drawn = ("--annotations", tmp_path / "drawn.geojson")
+    code, found = wsi(*words, *drawn, "--out", tmp_path / "out", "--json")
     assert code == 0
+    assert (found["annotated_tiles"], found["instance_auroc"], found["coverage"]) == (1, 1, 1)
     assert found["prediction"] == "tumour"
     objects = json.loads((tmp_path / "out" / "s" / "attention.geojson").read_text())["features"]
     strongest = max(objects, key=lambda one: one["properties"]["measurements"]["attention"])
@@ -169,6 +174,18 @@ def test_the_strongest_tile_is_the_one_that_lies_there(wsi, tmp_path: Path, trai
         first, second = (np.asarray(sheet.convert("RGB"))[20:150, left : left + 130] for left in (20, 190))
     np.testing.assert_array_equal(first, np.broadcast_to((0, 160, 0), first.shape))
     assert (second[..., 0] > 150).all()
+    for text in (
+        "[]",
+        "[1]",
+        '{"type": "FeatureCollection"}',
+        json.dumps({**annotation, "geometry": {"type": "Point"}}),
+    ):
+        (tmp_path / "drawn.geojson").write_text(text)
+        code, line = wsi(*words, *drawn, "--out", tmp_path / "other")
+        assert code == 2
+        assert "export" in line
+        assert "from QuPath as GeoJSON" in line
+    assert not (tmp_path / "other").exists()
 
 
 def test_coords_of_another_slide_and_none_at_all(wsi, tmp_path: Path, trained: Path, small_slide: Path) -> None:
