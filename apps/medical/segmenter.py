@@ -18,6 +18,7 @@ from apps.medical.model import GuidedSegmenter
 from apps.medical.networks import build
 from shared.errors import InputError
 from shared.training.checkpoint import load_model, load_weights, save_model
+from shared.training.device import pick_device
 
 SHIPPED = Path(__file__).resolve().parents[2] / "data" / "weights" / "hippocampus.safetensors"
 
@@ -102,16 +103,6 @@ def check_tta(segmenter: Segmenter, tta: bool) -> None:
     """Raises InputError when mirrored slices are asked for of a model that has never seen any."""
     if tta and not segmenter.config.flip:
         raise InputError(f"--tta: {segmenter.path} was trained without mirrored slices (data.flip); leave out --tta")
-
-
-def pick_device(name: str) -> torch.device:
-    """ "auto" is CUDA where there is one, else the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError):
-        raise InputError(f"--device {name}: is not available on this machine; use --device cpu") from None
 
 
 @torch.inference_mode()
