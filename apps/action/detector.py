@@ -23,6 +23,7 @@ from apps.action.readers.salads import logs_and_shares
 from apps.action.recordings import Recording, Source
 from shared.errors import InputError
 from shared.training.checkpoint import load_model, load_weights
+from shared.training.device import pick_device
 
 SHIPPED = Path(__file__).resolve().parents[2] / "data" / "weights" / "watch.safetensors"
 BATCH = 8
@@ -108,16 +109,6 @@ def _check_card(card: dict[str, Any], state: dict[str, torch.Tensor], path: Path
         ) from None
     if sizes != {name: value.shape for name, value in state.items()}:
         raise InputError(f"{path}: the weights do not fit the architecture in the card; use the pair made by train")
-
-
-def pick_device(name: str) -> torch.device:
-    """ "auto" is CUDA where there is one, else the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError):
-        raise InputError(f"--device {name}: is not available on this machine; use --device cpu") from None
 
 
 def ready(detector: Detector, recording: Recording) -> Recording:

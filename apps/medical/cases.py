@@ -1,6 +1,7 @@
 """The cases of a data folder: which image belongs to which label map, whose they are, and who trains on them.
 
 A folder has `images/` and `labels/`, or nnU-Net's `imagesTr/`, `labelsTr/` and `dataset.json`; or it is a .tar of one.
+An image is a NIfTI file or a folder with one DICOM series, a label map a NIfTI file of the same name.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from apps.medical.config import DataConfig
+from apps.medical.dicom import dicom_files
 from apps.medical.volumes import is_nifti, stem
 from shared.errors import InputError
 from shared.io.cache import cache_folder
@@ -60,7 +62,7 @@ def find_cases(data: Path | None, config: DataConfig) -> tuple[list[Case], tuple
         for name, paths in sorted(groups.items())
     ]
     if not cases:
-        raise InputError(f"{folder / images_name}: holds no .nii or .nii.gz file; add the scans")
+        raise InputError(f"{folder / images_name}: holds no .nii, .nii.gz or DICOM series; add the scans")
     counts = {len(case.images) for case in cases}
     if len(counts) > 1 or (channels > 1 and counts != {channels}):
         odd = next(case for case in cases if len(case.images) != max(counts | {channels}))
@@ -88,7 +90,12 @@ def _folder(data: Path) -> Path:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if is_nifti(path) and not path.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if is_scan(path) and not path.name.startswith("."))
+
+
+def is_scan(path: Path) -> bool:
+    """Whether a path looks like a NIfTI file or like a folder with DICOM files."""
+    return bool(dicom_files(path)) if path.is_dir() else is_nifti(path)
 
 
 def _described(path: Path) -> tuple[tuple[str, ...], int]:

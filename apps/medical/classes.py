@@ -19,14 +19,14 @@ from apps.medical.config import DataConfig, MedicalConfig
 from apps.medical.data import Dataset, Slices, input_channels, moved, prepare, read_case, read_dataset
 from apps.medical.figures import grey_range, show_slice
 from apps.medical.networks import architecture
-from apps.medical.predict import scans_in
+from apps.medical.predict import read_scans
 from apps.medical.segmenter import load
-from apps.medical.volumes import read_volume, stem
 from shared.attention.record import record_attention
 from shared.command import progress
 from shared.errors import InputError
 from shared.io.files import input_file, output_folder, write_json
 from shared.report.figures import new_figure, save_figure
+from shared.report.learning_curve import learning_curve
 from shared.training.checkpoint import save_model
 from shared.training.seeds import seed_everything
 from shared.training.trainer import Hardware
@@ -163,7 +163,7 @@ def train_classifier(
 ) -> dict[str, Any]:
     """`train` for `model.kind = "medusa"`. The card's metric on the test split is per slice, all classes alike."""
     from apps.medical.task import ClassificationTask
-    from apps.medical.train import learning_curve, names_of, run
+    from apps.medical.train import names_of, run
 
     hardware.check()
     labelled = read_labelled(config.data, data)
@@ -192,7 +192,11 @@ def train_classifier(
         "metrics": metrics,
     }
     weights = save_model(out, result.best_state, card)
-    figure = learning_curve(out, ("valid/accuracy", "accuracy of the validation slices, classes alike"))
+    figure = learning_curve(
+        out,
+        ("loss", {"train/loss": "training"}),
+        ("accuracy, classes alike", {"valid/accuracy": "validation slices"}),
+    )
     return {"model": str(weights), "figure": str(figure), "finished": result.finished, **metrics, "data": card["data"]}
 
 
@@ -233,13 +237,12 @@ def classify(given: list[Path], checkpoint: Path, out: Path, *, device: str) -> 
     """
     classifier = load(checkpoint, device, ("medusa",))
     model, classes = classifier.models[0], classifier.labels
-    scans = scans_in(given)
-    read = [read_volume(path) for path in scans]
+    scans = read_scans(given, classifier.channels)
     folder = output_folder(out)
     rows, detail, written = [], {}, []
-    for path, volume in zip(scans, read, strict=True):
-        name = stem(path)
-        one = prepare([volume], classifier.config, Case(name, name, (path,), None))
+    for scan in scans:
+        name = scan.name
+        one = prepare(scan.images, classifier.config, scan.case())
         found = whole_probabilities(model, one, classifier.config)
         mean = found.mean(0)
         ranked = [k for k in np.argsort(-mean) if classes[k] != NONE]

@@ -78,7 +78,7 @@ def padded(slices: np.ndarray, sides: tuple[int, int]) -> np.ndarray:
 def read_case(case: Case, config: DataConfig, *, labelled: bool = True) -> Slices:
     """A case from its files. Raises InputError for anything unfit, or a label map that is wanted and missing."""
     if labelled and case.label is None:
-        raise InputError(f"{case.images[0]}: case {case.name} has no label map; add it or take the image away")
+        raise InputError(f"{case.images[0]}: has no label map; add it or take the image away")
     label = read_labels(case.label, config.remap) if labelled and case.label is not None else None
     if label is not None and label.voxels.max() > 254:
         raise InputError(f"{label.path}: holds label {label.voxels.max()}; map labels to 1 .. K by data.remap")

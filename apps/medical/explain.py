@@ -7,11 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from apps.medical.cases import Case
 from apps.medical.data import Slices, prepare
 from apps.medical.figures import contours, grey_range, show_slice
+from apps.medical.predict import read_scans
 from apps.medical.segmenter import Found, Segmenter, load, segment_slices
-from apps.medical.volumes import read_volume, stem
 from shared.attention.guided import ChannelAttention, PositionAttention
 from shared.errors import InputError
 from shared.io.files import output_folder, write_json
@@ -27,8 +26,12 @@ def explain(scan: Path, checkpoint: Path | None, out: Path, *, voxel: str | None
     """
     segmenter = load(checkpoint, device, ("guided",))
     at = None if voxel is None else parse_voxel(voxel)
-    volume = read_volume(scan)
-    slices = prepare([volume], segmenter.config, Case(stem(scan), stem(scan), (scan,), None))
+    scans = read_scans([scan], segmenter.channels)
+    if len(scans) > 1:
+        raise InputError(f"{scan}: holds {len(scans)} scans; name one of them")
+    (examination,) = scans
+    volume = examination.first
+    slices = prepare(examination.images, segmenter.config, examination.case())
     if at is not None and not all(0 <= i < n for i, n in zip(at, volume.voxels.shape, strict=True)):
         shape = " x ".join(map(str, volume.voxels.shape))
         raise InputError(f"--voxel {voxel}: lies outside of {scan}, which is {shape} voxels, counted from 0")

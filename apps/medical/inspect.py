@@ -40,7 +40,7 @@ def inspect(config: MedicalConfig, data: Path | None, out: Path) -> dict[str, An
             if digest is not None:
                 findings += _repeated(case, digest, hashes, cases, config)
     findings += odd_ones(rows)
-    labels = _labels(rows, config, names, findings)
+    labels = _labels(rows, cases, config, names, findings)
     errors = [one for one in findings if one.level == "error"]
     result = {
         "data": data.name if data is not None else "the embedded CT",
@@ -82,7 +82,7 @@ def examine(case: Case, config: MedicalConfig) -> tuple[dict[str, Any], list[Fin
     for other in images[1:]:
         _try(findings, other.path, lambda other=other: same_grid(first, other))
     if case.label is None:
-        findings.append(Finding("error", str(case.images[0]), "has no label map; add it, or take the image away"))
+        findings.append(Finding("error", str(case.images[0]), "has no label map; add it or take the image away"))
         return row, findings, first.sha256
     try:
         labels = read_labels(case.label, config.data.remap)
@@ -161,7 +161,11 @@ def odd_ones(rows: list[dict[str, Any]]) -> list[Finding]:
 
 
 def _labels(
-    rows: list[dict[str, Any]], config: MedicalConfig, names: tuple[str, ...], findings: list[Finding]
+    rows: list[dict[str, Any]],
+    all_cases: list[Case],
+    config: MedicalConfig,
+    names: tuple[str, ...],
+    findings: list[Finding],
 ) -> list[dict[str, Any]]:
     """How often each label occurs; an error where the values are not 1 .. K."""
     total: Counter[int] = Counter()
@@ -174,8 +178,10 @@ def _labels(
     names = config.data.labels or names
     if values and values[-1] > max(len(names), len(values)):
         held = ", ".join(map(str, values[:12])) + (", ..." if len(values) > 12 else "")
+        file = next(one.label for one, row in zip(all_cases, rows, strict=True) if values[-1] in row.get("labels", {}))
+        what = f"holds label {values[-1]}, all files hold {held}"
         findings.append(
-            Finding("error", "labels", f"are {held}; map them to 1 .. K by data.remap, as data.remap.{values[-1]}=1")
+            Finding("error", str(file), f"{what}; map them to 1 .. K by data.remap, as data.remap.{values[-1]}=1")
         )
     return [
         {

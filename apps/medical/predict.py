@@ -2,17 +2,19 @@
 
 import csv
 import io
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from apps.medical.cases import Case
+from apps.medical.cases import Case, is_scan
 from apps.medical.data import prepare
 from apps.medical.dicom import dicom_files, write_dicom_seg
 from apps.medical.figures import overlay
-from apps.medical.segmenter import SEGMENTERS, Segmenter, load, segment_slices
-from apps.medical.volumes import is_nifti, read_volume, stem, write_labels
+from apps.medical.segmenter import SEGMENTERS, Segmenter, check_tta, load, segment_slices
+from apps.medical.volumes import Volume, read_volume, same_grid, stem, write_labels
 from shared.command import progress
 from shared.errors import InputError
 from shared.io.files import output_folder, replacing, write_json, write_text
@@ -32,8 +34,7 @@ def scans_in(given: list[Path]) -> list[Path]:
         if dicom_files(path):
             scans.append(path)
             continue
-        below = [one for one in sorted(path.iterdir()) if not one.name.startswith(".")]
-        found = [one for one in below if (one.is_file() and is_nifti(one)) or (one.is_dir() and dicom_files(one))]
+        found = [one for one in sorted(path.iterdir()) if not one.name.startswith(".") and is_scan(one)]
         if not found:
             raise InputError(f"{path}: holds no .nii, .nii.gz or DICOM series; name a scan or a folder of scans")
         scans += found
@@ -43,28 +44,72 @@ def scans_in(given: list[Path]) -> list[Path]:
     return scans
 
 
+@dataclass(frozen=True)
+class Examination:
+    """What a model takes at once: the images of one scan, a channel each, on one grid."""
+
+    name: str
+    images: list[Volume]
+
+    @property
+    def first(self) -> Volume:
+        return self.images[0]
+
+    def case(self) -> Case:
+        return Case(self.name, self.name, tuple(image.path for image in self.images), None)
+
+
+def read_scans(given: list[Path], channels: int) -> list[Examination]:
+    """The scans among files and folders, read and checked. For a model of several channels they are the files
+    NAME_0000, NAME_0001 ..., of which any may be given; the others are taken from beside it.
+
+    Raises InputError as `scans_in` and `read_volume`, and for a channel that is missing or lies on another grid.
+    """
+    files: dict[str, list[Path]] = {}
+    for path in scans_in(given):
+        if channels == 1:
+            files[stem(path)] = [path]
+            continue
+        numbered = re.fullmatch(r"(.+)_\d{4}", stem(path))
+        if numbered is None:
+            raise InputError(f"{path}: the model takes {channels} channels; name their files NAME_0000, NAME_0001, ...")
+        ending = path.name.removeprefix(stem(path))
+        channel_files = [path.with_name(f"{numbered[1]}_{k:04}{ending}") for k in range(channels)]
+        if files.setdefault(numbered[1], channel_files) != channel_files:
+            raise InputError(f"{numbered[1]}: is the name of two scans; segment them into different --out folders")
+    read = []
+    for name, paths in files.items():
+        if missing := next((path for path in paths if len(paths) > 1 and not path.exists()), None):
+            raise InputError(f"{missing}: is missing; the model takes {channels} channels of each scan")
+        images = [read_volume(path) for path in paths]
+        for other in images[1:]:
+            same_grid(images[0], other)
+        read.append(Examination(name, images))
+    return read
+
+
 def segment(
     given: list[Path], checkpoint: Path | None, out: Path, *, tta: bool, dicom_seg: bool, device: str
 ) -> dict[str, Any]:
     """Segment each scan: NAME_seg.nii.gz (uint8, the input's grid), NAME.png, and for all volumes.csv and a page.
 
-    All scans are read and checked before the first is segmented. A model of several channels takes NAME_0000, _0001 ...
-    of the first scan's folder. Raises InputError for an unfit scan; nothing is written then.
+    All scans are read and checked before the first is segmented. Raises InputError as `read_scans`; nothing is written
+    then.
     """
     segmenter = load(checkpoint, device, SEGMENTERS)
-    scans = scans_in(given)
-    read = [read_volume(path) for path in scans]
-    for path, volume in zip(scans, read, strict=True):
-        if dicom_seg and not path.is_dir():
-            raise InputError(f"{volume.path}: is no DICOM series; leave out --dicom-seg")
+    check_tta(segmenter, tta)
+    scans = read_scans(given, segmenter.channels)
+    for scan in scans:
+        if dicom_seg and not scan.first.path.is_dir():
+            raise InputError(f"{scan.first.path}: is no DICOM series; leave out --dicom-seg")
     rows: list[dict[str, Any]] = []
     sections = []
     written: list[Path] = []
     folder = output_folder(out)
     with progress() as bar:
-        for path, volume in bar.track(list(zip(scans, read, strict=True)), description="scans"):
-            name = stem(path)
-            slices = prepare([volume], segmenter.config, Case(name, name, (path,), None))
+        for scan in bar.track(scans, description="scans"):
+            name, volume = scan.name, scan.first
+            slices = prepare(scan.images, segmenter.config, scan.case())
             found = segment_slices(segmenter, slices, tta=tta)
             label_map, image = folder / f"{name}_seg.nii.gz", folder / f"{name}.png"
             write_labels(label_map, found.labels, volume)
@@ -80,8 +125,9 @@ def segment(
             )
             written += [label_map, image]
             if dicom_seg and found.labels.any():  # an empty object is not allowed
+                model = str(segmenter.card["sha256"])[:12]
                 with replacing(folder / f"{name}_seg.dcm") as partial:
-                    write_dicom_seg(partial, path, found.labels, segmenter.labels, str(segmenter.card["sha256"])[:12])
+                    write_dicom_seg(partial, volume.path, found.labels, segmenter.labels, model)
                 written.append(folder / f"{name}_seg.dcm")
             mine = volumes(name, found, segmenter, volume.voxel_ml)
             rows += mine

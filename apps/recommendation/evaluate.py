@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from apps.recommendation.data import CHUNK, by_length, pad
+from apps.recommendation.batches import CHUNK, by_length, pad
 from apps.recommendation.histories import Histories
 from apps.recommendation.ranking import count_ranks, means, metrics_of, top_k
 from apps.recommendation.recommender import load, read_for

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from apps.recommendation.data import pad
+from apps.recommendation.batches import pad
 from apps.recommendation.evaluate import hide
 from apps.recommendation.histories import Histories
 from apps.recommendation.recommend import find_item, index_of, numbers_of

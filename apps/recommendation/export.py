@@ -1,12 +1,13 @@
 """`export`: what a service needs to score items, without this project."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import safetensors.torch
 import torch
 
-from apps.recommendation.data import pad
+from apps.recommendation.batches import pad
 from apps.recommendation.recommender import Recommender
 from shared.errors import ManyheadsError
 from shared.io.files import output_folder, replacing, sha256, write_json
@@ -59,7 +60,9 @@ def check(recommender: Recommender, out: Path) -> float:
 
     Raises ManyheadsError when it is more than 1e-5.
     """
-    encoder = torch.export.load(out / "encoder.pt2").module()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of its own buffer
+        encoder = torch.export.load(out / "encoder.pt2").module()
     items = safetensors.torch.load_file(out / "items.safetensors")["items"]
     inputs = _histories(recommender, 17, seed=1)
     wanted = recommender.model.last(inputs) @ recommender.model.items.T

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from apps.recommendation.data import by_length, pad
+from apps.recommendation.batches import by_length, pad
 from apps.recommendation.evaluate import hide
 from apps.recommendation.histories import Histories
 from apps.recommendation.ranking import top_k
@@ -72,7 +72,7 @@ def recommend(
         "items_a_user": int(count.max(initial=0)),
         "users_that_fell_back_to_popularity": int(sum(len(row) == 0 for row in rows)),
         "seconds_of_computing": round(seconds, 3),
-        "users_a_second": round(len(rows) / seconds, 1),
+        "users_a_second": round(len(rows) / seconds),
         "written": str(path),
     }
 

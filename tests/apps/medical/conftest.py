@@ -52,7 +52,7 @@ def own_balls(tmp_path: Path) -> Path:
 
 TINY = ["data.patch=[16,16]", "data.place=true", "model.base=4", "model.width=8", "model.head=subpixel"]
 TINY += ["train.steps=50", "train.epochs=2", "train.learning_rate=0.01", "train.warmup=5", "train.ema=0.8"]
-TINY += ["train.dice_weight=1.0", "data.rotate=5", "data.plane=axial"]
+TINY += ["train.dice_weight=1.0", "data.rotate=5", "data.plane=axial", 'data.flip=["columns"]']
 
 
 @pytest.fixture(scope="session")
@@ -100,4 +100,15 @@ def tiny_run(medical, balls: Path, tiny: list[str], tmp_path_factory: pytest.Tem
     """A run folder with a segmenter that was trained for some seconds."""
     out = tmp_path_factory.mktemp("runs") / "tiny"
     medical("train", "--data", balls, "--out", out, "--device", "cpu", "--json", *tiny).json()
+    return out
+
+
+@pytest.fixture(scope="session")
+def medusa_run(medical, balls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with a MEDUSA that was trained for some seconds."""
+    sets = ["model.kind=medusa", "model.base=4", "model.body=16", "model.stride=2", "data.patch=[16,16]"]
+    sets += ["data.plane=sagittal", "train.steps=25", "train.epochs=2", "train.learning_rate=0.02", "train.warmup=3"]
+    options = [part for one in [*sets, "train.ema=0.8"] for part in ("--set", one)]
+    out = tmp_path_factory.mktemp("runs") / "medusa"
+    medical("train", "--data", balls, "--out", out, "--device", "cpu", "--json", *options).json()
     return out

@@ -1,6 +1,7 @@
 """Every fault is found by the doctor and refused by training: one line, the file and the mend, nothing written."""
 
 import gzip
+import json
 import pickle
 from pathlib import Path
 
@@ -67,35 +68,81 @@ def repeated(data: Path) -> None:
             (data / part / name).write_bytes((data / part / "case01.nii.gz").read_bytes())
 
 
+def text(data: Path) -> None:
+    (data / IMAGE).write_bytes(gzip.compress(b"case,class\n" * 100))
+
+
+def plain_text(data: Path) -> None:
+    (data / LABEL).unlink()
+    (data / "labels" / "case01.nii").write_text("this is no scan\n" * 100)
+
+
+def not_finite_label(data: Path) -> None:
+    labels = scan(1)[1].astype(np.float32)
+    labels[2, 2, 2] = np.inf
+    write(data / LABEL, labels)
+
+
+def single_slice(data: Path) -> None:
+    for path, voxels in zip((IMAGE, LABEL), scan(1), strict=True):
+        write(data / path, voxels[..., :1])
+
+
+def singular(data: Path) -> None:
+    header = bytearray(gzip.decompress((data / IMAGE).read_bytes()))
+    header[296:312] = bytes(16)  # the second row of the affine
+    (data / IMAGE).write_bytes(gzip.compress(header))
+
+
+# What each line says is wrong, and how it says that one can mend it.
 FAULTS = {
-    nan: "NaN or infinite",
-    four_dimensions: "is 4-D",
-    constant: "is constant",
-    other_shape: "resample it onto the image",
-    elsewhere: "lies 100 mm from its image",
-    fractions: "no whole numbers",
-    unmapped: "data.remap",
-    truncated: "truncated",
-    empty: "is empty",
-    hostile: "no NIfTI file",
-    no_label: "no label map",
-    repeated: "the same image",
+    nan: ("case01.nii.gz: holds 1 voxels that are NaN or infinite", "replace them"),
+    four_dimensions: ("case01.nii.gz: is 4-D", "split it"),
+    constant: ("case01.nii.gz: is constant", "leave it out"),
+    single_slice: ("case01.nii.gz: has a single slice", "give a volume"),
+    singular: ("case01.nii.gz: its affine is singular", "set the voxel spacing"),
+    other_shape: ("case01.nii.gz: is 19 x 24 x 12 voxels, its image 20 x 24 x 12", "resample it onto the image"),
+    elsewhere: ("case01.nii.gz: lies 100 mm from its image", "correct its affine"),
+    fractions: ("case01.nii.gz: holds labels that are no whole numbers", "resample label maps by nearest neighbour"),
+    not_finite_label: ("case01.nii.gz: holds labels that are NaN or infinite", "write it anew"),
+    unmapped: ("case01.nii.gz: holds label 400", "by data.remap"),
+    truncated: ("case01.nii.gz: is truncated", "copy or convert it again"),
+    empty: ("case01.nii.gz: is empty", ""),
+    text: ("case01.nii.gz: is truncated or no NIfTI file", "copy or convert it again"),
+    plain_text: ("case01.nii: is truncated or no NIfTI file", "copy or convert it again"),
+    hostile: ("case01.nii.gz: is truncated or no NIfTI file", "copy or convert it again"),
+    no_label: ("case01.nii.gz: ", "has no label map; add it or take the image away"),
+    repeated: ("the same image", "leave one out"),
 }
 
 
 @pytest.mark.parametrize(("spoil", "says"), FAULTS.items(), ids=lambda value: getattr(value, "__name__", ""))
-def test_the_doctor_and_training_refuse(spoil, says: str, own_balls: Path, medical, tiny, tmp_path: Path) -> None:
+def test_the_doctor_and_training_refuse(
+    spoil, says: tuple[str, str], own_balls: Path, medical, tiny, tmp_path: Path
+) -> None:
     spoil(own_balls)
     found = medical("inspect", "--data", own_balls, "--out", tmp_path / "found", "--set", "data.folds=3")
-    assert found.code == 2
-    assert says in found.err
+    refused = medical("train", "--data", own_balls, "--out", tmp_path / "run", "--set", "data.folds=3", *tiny)
+    for done in (found, refused):
+        assert done.code == 2
+        line = done.err.splitlines()[-1]
+        assert line.startswith("error: ")
+        assert all(part in line for part in says), line
     assert found.err.count("\n") == 1
     assert (tmp_path / "found" / "inspection.html").exists()
-    refused = medical("train", "--data", own_balls, "--out", tmp_path / "run", "--set", "data.folds=3", *tiny)
-    assert refused.code == 2
-    assert says in refused.err
-    assert refused.err.splitlines()[-1].startswith("error: ")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("spoil", [nan, other_shape, elsewhere, fractions, truncated], ids=lambda f: f.__name__)
+def test_evaluate_refuses_before_it_writes(spoil, own_balls: Path, medical, tiny_run: Path, tmp_path: Path) -> None:
+    spoil(own_balls)
+    splits = json.loads((tiny_run / "split.json").read_text())
+    split = next(name for name in ("train", "valid", "test") if "case01" in splits[name])
+    arguments = ("--data", own_balls, "--split", split, "--checkpoint", tiny_run, "--out", tmp_path / "out")
+    done = medical("evaluate", *arguments)
+    assert done.code == 2
+    assert FAULTS[spoil][0] in done.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_sound_folder_has_no_findings(balls: Path, medical, tmp_path: Path) -> None:
@@ -104,13 +151,15 @@ def test_a_sound_folder_has_no_findings(balls: Path, medical, tmp_path: Path) ->
     assert result["cases"] == 10
 
 
-@pytest.mark.parametrize("spoil", [nan, four_dimensions, constant, truncated, empty, hostile], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "spoil", [nan, four_dimensions, constant, truncated, empty, text, hostile], ids=lambda f: f.__name__
+)
 def test_segment_refuses_before_it_writes(spoil, own_balls: Path, medical, tiny_run: Path, tmp_path: Path) -> None:
     spoil(own_balls)
     out = tmp_path / "out"
     done = medical("segment", own_balls / "images", "--checkpoint", tiny_run, "--out", out)
     assert done.code == 2
-    assert FAULTS[spoil] in done.err
+    assert all(part in done.err for part in FAULTS[spoil])
     assert not out.exists()
 
 
@@ -130,3 +179,75 @@ def test_odd_arguments(balls: Path, medical, tiny_run: Path, tmp_path: Path) -> 
         assert says in done.err
     assert "is none of" in medical("compare", "--data", balls, "--entry", "vnet", "--out", tmp_path / "out").err
     assert not (tmp_path / "out").exists()
+
+
+class Marks:
+    """Whoever unpickles it leaves a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def hostile_checkpoint(folder: Path, mark: Path) -> Path:
+    path = folder / "model.safetensors"
+    path.write_bytes(pickle.dumps(Marks(mark)))
+    (folder / "model.json").write_text("{}")
+    return path
+
+
+def no_card(folder: Path, mark: Path) -> Path:
+    path = folder / "model.safetensors"
+    path.write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "says"), [(hostile_checkpoint, "is a pickle"), (no_card, "its card model.json is missing")]
+)
+def test_a_checkpoint_of_unknown_origin(make, says: str, balls: Path, medical, tmp_path: Path) -> None:
+    mark, image = tmp_path / "mark", balls / "images" / "case00.nii.gz"
+    path = make(tmp_path, mark)
+    for arguments in (("segment", image), ("evaluate", "--data", balls), ("explain", image)):
+        done = medical(*arguments, "--checkpoint", path, "--out", tmp_path / "out")
+        assert done.code == 2
+        assert says in done.err
+        assert done.err.count("\n") == 1
+    assert not mark.exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_that_hold_nothing(medical, tmp_path: Path) -> None:
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "hollow" / "images").mkdir(parents=True)
+    (tmp_path / "hollow" / "labels").mkdir()
+    (tmp_path / "file.txt").write_text("no scan")
+    for name, says in {
+        "bare": "has no images/ and labels/",
+        "hollow": "holds no .nii",
+        "missing": "no such file",
+        "file.txt": "is no folder with images/ and labels/",
+    }.items():
+        for verb in ("inspect", "train"):
+            done = medical(verb, "--data", tmp_path / name, "--out", tmp_path / "out")
+            assert done.code == 2
+            assert f"{name}" in done.err
+            assert says in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_prediction_without_the_organ_has_finite_distances(
+    own_balls: Path, medical, tiny_run: Path, tmp_path: Path
+) -> None:
+    """MONAI's own answer is NaN, which a mean then carries on."""
+    for number in range(6):
+        write(own_balls / "labels" / f"case{number:02}.nii.gz", np.where(scan(number)[1] == 1, 2, 0).astype(np.uint8))
+    done = medical(
+        "evaluate", "--data", own_balls, "--split", "train", "--checkpoint", tiny_run, "--out", tmp_path, "--json"
+    )
+    organs = {row["organ"]: row for row in done.json()["organs"]}
+    assert np.isfinite([row["hd95_mm"] for row in organs.values()]).all()
+    assert organs["1"]["invented"] > 0
+    assert organs["1"]["dice"] < 0.1

@@ -2,14 +2,18 @@
 
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+import torch
 
+from apps.medical.data import input_channels
 from apps.medical.evaluate import compared
-from apps.medical.segmenter import load
+from apps.medical.segmenter import check_tta, load, probabilities
+from shared.errors import InputError
 from tests.apps.medical.conftest import scan, write
 
 
@@ -73,17 +77,43 @@ def test_a_stopped_run_goes_on_to_the_same_result(
     assert whole["sha256"] == resumed["sha256"]
 
 
-def test_medusa_learns_what_a_slice_shows(medical, balls: Path, tmp_path: Path) -> None:
-    sets = ["model.kind=medusa", "model.base=4", "model.body=16", "model.stride=2", "data.patch=[16,16]"]
-    sets += ["data.plane=sagittal", "train.steps=25", "train.epochs=2", "train.learning_rate=0.02", "train.warmup=3"]
-    options = [part for one in [*sets, "train.ema=0.8"] for part in ("--set", one)]
-    run = tmp_path / "run"
-    result = medical("train", "--data", balls, "--out", run, "--device", "cpu", "--json", *options).json()
-    assert result["test_balanced_accuracy"] > 0.5
+def test_medusa_learns_what_a_slice_shows(medical, balls: Path, medusa_run: Path, tmp_path: Path) -> None:
+    metrics = json.loads((medusa_run / "model.json").read_text())["metrics"]
+    assert metrics["test_balanced_accuracy"] > 0.5
     image = balls / "images" / "case00.nii.gz"
-    said = medical("classify", image, "--checkpoint", run, "--out", tmp_path / "out", "--json").json()
+    said = medical("classify", image, "--checkpoint", medusa_run, "--out", tmp_path / "out", "--json").json()
     assert said["scans"][0]["class"] in ("1", "2")
     assert (tmp_path / "out" / "case00_medusa.png").exists()
+
+
+def two_channels(balls: Path, folder: Path) -> Path:
+    """The scans of `balls` with a second channel, the first one's negative, in nnU-Net's layout."""
+    for image in sorted((balls / "images").iterdir()):
+        name, volume = image.name.removesuffix(".nii.gz"), nibabel.load(image)
+        voxels = np.asarray(volume.dataobj)
+        write(folder / "imagesTr" / f"{name}_0000.nii.gz", voxels, volume.affine)
+        write(folder / "imagesTr" / f"{name}_0001.nii.gz", -voxels, volume.affine)
+        (folder / "labelsTr").mkdir(exist_ok=True)
+        (folder / "labelsTr" / image.name).write_bytes((balls / "labels" / image.name).read_bytes())
+    return folder
+
+
+def test_a_model_of_two_channels_serves_every_verb(medical, balls: Path, tiny: list[str], tmp_path: Path) -> None:
+    data, run = two_channels(balls, tmp_path / "data"), tmp_path / "run"
+    short = ("--set", "train.steps=20", "--set", "train.epochs=1", "--device", "cpu")
+    assert medical("train", "--data", data, "--out", run, *tiny, *short).code == 0
+    second = data / "imagesTr" / "case00_0001.nii.gz"
+    common = ("--checkpoint", run, "--out", tmp_path / "out")
+    said = medical("segment", second, *common, "--json").json()
+    assert {row["case"] for row in said["organs"]} == {"case00"}
+    assert medical("evaluate", "--data", data, *common).code == 0
+    assert medical("explain", second, *common).code == 0
+    refused = ("--checkpoint", run, "--out", tmp_path / "none")
+    assert "name their files" in medical("segment", balls / "images" / "case00.nii.gz", *refused).err
+    assert "holds 10 scans" in medical("explain", data / "imagesTr", *refused).err
+    second.unlink()
+    assert "case00_0001.nii.gz: is missing" in medical("segment", data / "imagesTr", *refused).err
+    assert not (tmp_path / "none").exists()
 
 
 def test_compare_trains_alike_and_keeps_what_is_trained(medical, balls: Path, tiny: list[str], tmp_path: Path) -> None:
@@ -130,27 +160,12 @@ def test_absent_organs_follow_the_rule(balls: Path) -> None:
     assert (perfect["dice"], perfect["hd95_mm"], perfect["msd_mm"]) == (1, 0, 0)
 
 
-def test_dicom_of_pydicom_s_own_files(medical, tiny_run: Path, tmp_path: Path) -> None:
-    import pydicom
-    import pydicom.data
-
-    base = Path(pydicom.data.__file__).parent / "test_files" / "dicomdirtests"
-    if not (base / "98892001" / "CT5N").is_dir():
-        pytest.skip("this pydicom does not bring its DICOMDIR test files")
-    series, out = base / "98892001" / "CT5N", tmp_path / "out"
-    done = medical("segment", series, "--checkpoint", tiny_run, "--out", out, "--dicom-seg", "--json")
-    assert done.code == 0, done.err
-    back = nibabel.load(out / "CT5N_seg.nii.gz")
-    one = pydicom.dcmread(sorted(series.iterdir())[0])
-    assert back.shape[:2] == (one.Columns, one.Rows)
-    at = np.linalg.inv(back.affine) @ np.array(
-        [-one.ImagePositionPatient[0], -one.ImagePositionPatient[1], one.ImagePositionPatient[2], 1]
-    )
-    assert np.allclose(at[:2], 0, atol=1e-3)
-    assert abs(at[2] - round(at[2])) < 1e-3
-    if (out / "CT5N_seg.dcm").exists():
-        segmentation = pydicom.dcmread(out / "CT5N_seg.dcm")
-        assert segmentation.Modality == "SEG"
-    refused = medical("segment", base / "98892003" / "MR1", "--checkpoint", tiny_run, "--out", tmp_path / "no")
-    assert refused.code == 2
-    assert "3 series" in refused.err
+def test_tta_mirrors_as_training_did(balls: Path, tiny_run: Path) -> None:
+    segmenter = load(tiny_run, "cpu")
+    x = torch.randn(1, input_channels(1, segmenter.config), 16, 24)
+    with torch.inference_mode():
+        plain, mirrored = (probabilities(segmenter, part, False) for part in (x, x.flip(3)))
+        torch.testing.assert_close(probabilities(segmenter, x, True), (plain + mirrored.flip(4)) / 2)
+    never = replace(segmenter, config=segmenter.config.model_copy(update={"flip": ()}))
+    with pytest.raises(InputError, match="trained without mirrored slices"):
+        check_tta(never, True)

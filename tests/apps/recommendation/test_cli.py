@@ -3,6 +3,8 @@
 import csv
 import itertools
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import cli
 from shared.errors import ManyheadsError
 
 Manyheads = Callable[..., Any]
@@ -218,7 +221,9 @@ def test_a_run_that_was_cut_goes_on_to_the_same_end(
 
 
 def test_export_is_checked_and_scores_alike(manyheads: Manyheads, run: Path, tmp_path: Path) -> None:
-    result = manyheads("recommendation", "export", "--checkpoint", run, "--out", tmp_path, "--json").json()
+    done = manyheads("recommendation", "export", "--checkpoint", run, "--out", tmp_path, "--json")
+    result = done.json()
+    assert done.err == ""
     assert result["largest_difference_of_scores"] <= 1e-5
     import torch
     from safetensors.torch import load_file
@@ -231,3 +236,20 @@ def test_export_is_checked_and_scores_alike(manyheads: Manyheads, run: Path, tmp
     with torch.inference_mode():
         scores = encoder(row) @ load_file(tmp_path / "items.safetensors")["items"].T
     assert facts["items"][int(scores.argmax())] == "sku-b0"
+
+
+def test_verbs_that_only_use_a_model_do_not_wait_for_lightning(run: Path, shop: Path, tmp_path: Path) -> None:
+    """Its import takes longer than the answer."""
+    line = ["recommendation", "recommend", "--checkpoint", run, "--data", shop, "--user", "user 7", "--out", tmp_path]
+    code = f"""
+import sys
+import cli
+from shared import command
+try:
+    command.run(cli.root, {[str(part) for part in line]})
+except SystemExit as ended:
+    assert not ended.code
+assert "torch" in sys.modules
+assert "lightning" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(cli.__file__).parent, stdout=subprocess.DEVNULL)

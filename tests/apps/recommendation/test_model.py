@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apps.recommendation.data import pack, pad
+from apps.recommendation.batches import pack, pad
 from apps.recommendation.model import SequenceRecommender
 from shared.attention.dropout import ByteDropout
 
