@@ -19,9 +19,11 @@ from apps.action.proposals import (
     soft_nms,
     strongest_labels,
 )
+from apps.action.readers.salads import logs_and_shares
 from apps.action.recordings import Recording, Source
 from shared.errors import InputError
 from shared.training.checkpoint import load_model, load_weights
+from shared.training.device import pick_device
 
 SHIPPED = Path(__file__).resolve().parents[2] / "data" / "weights" / "watch.safetensors"
 BATCH = 8
@@ -109,22 +111,10 @@ def _check_card(card: dict[str, Any], state: dict[str, torch.Tensor], path: Path
         raise InputError(f"{path}: the weights do not fit the architecture in the card; use the pair made by train")
 
 
-def pick_device(name: str) -> torch.device:
-    """ "auto" is CUDA where there is one, else the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError):
-        raise InputError(f"--device {name}: is not available on this machine; use --device cpu") from None
-
-
 def ready(detector: Detector, recording: Recording) -> Recording:
     """Scaled as in training. Raises InputError when class scores that the model reads are missing."""
     semantics = recording.semantics
     if detector.semantics_scaling is not None:
-        if semantics is None and detector.source.kind == "scores":
-            semantics = np.exp(recording.features)  # both are the same scores
         if semantics is None:
             raise InputError(f"{recording.name}: the model reads class scores beside the features; add a folder scores")
         semantics = detector.semantics_scaling(semantics)
@@ -254,12 +244,15 @@ def _suppressed(detector: Detector, recording: Recording, maps: Maps, scores: np
 def read_for(detector: Detector, path: Path, rate: float | None = None) -> Recording:
     """A user's file as what the model reads; see `read_recording`.
 
-    For a model that reads class scores beside the features, they come from the folder `scores` beside the file's own.
-    Raises InputError when they are missing or do not fit.
+    For a model that reads class scores beside the features, they come from the folder `scores` beside the file's own;
+    for a model of 50 Salads, the file's class scores are both. Raises InputError when they are missing or do not fit.
     """
     recording = read_recording(path, detector.source, detector.width, rate)
-    if detector.semantics_scaling is None or detector.source.kind == "scores":
+    if detector.semantics_scaling is None:
         return recording
+    if detector.source.kind == "scores":
+        logs, shares = logs_and_shares(recording.features)
+        return replace(recording, features=logs, semantics=shares)
     folder = path.resolve().parent.parent / "scores"
     found = [folder / f"{path.stem}{suffix}" for suffix in ARRAYS if (folder / f"{path.stem}{suffix}").exists()]
     if not found:

@@ -12,6 +12,7 @@ from apps.action.features import VIDEOS
 from shared.command import progress
 from shared.errors import InputError
 from shared.io.files import output_folder, read_json, replacing, write_json
+from shared.training.device import pick_device
 
 SIZE = 224  # pixels of the shorter side
 PER_SNIPPET = 2  # frames that a snippet's feature is the mean of, at most
@@ -79,7 +80,7 @@ def extract(
     What is there already is left, so that a run that was ended goes on. A video that cannot be read is named and left
     out; InputError when none can be read, or the folder holds features of other snippets.
     """
-    from apps.action.detector import load, maps_of, pick_device
+    from apps.action.detector import load, maps_of
     from apps.action.recordings import Recording
 
     files = _video_files(videos)

@@ -1,6 +1,5 @@
 """`train`: from a corpus to a run folder with a model that the other verbs use."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from apps.action.task import ActionTask, architecture
 from shared.command import is_main_process
 from shared.errors import InputError
 from shared.io.files import read_json, write_json
+from shared.report.learning_curve import learning_curve
 from shared.training.checkpoint import save_model
 from shared.training.run_folder import refuse_to_overwrite, start_run
 from shared.training.seeds import seed_everything
@@ -46,7 +46,7 @@ def train(config: ActionConfig, data: Path | None, out: Path, *, seed: int, resu
     weights = save_model(out, result.best_state, card)
     return {
         "model": str(weights),
-        "figure": str(learning_curve(out)),
+        "figure": str(learning_curve(out, ("loss", {"train/loss": "training", "valid/loss": "validation"}))),
         "finished": result.finished,
         **card["metrics"],
         "data": summary(corpus),
@@ -135,20 +135,3 @@ def _same_data(run: Path, corpus: Corpus) -> None:
     path = run / DATA
     if path.exists() and (before := read_json(path))["sha256"] != corpus.sha256:
         raise InputError(f"{path}: the run began with other data ({before['name']}); resume it with the same --data")
-
-
-def learning_curve(run: Path) -> Path:
-    """A picture of the losses of every epoch in `metrics.jsonl`."""
-    from shared.report.figures import new_figure, save_figure
-
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    figure = new_figure(7, 4)
-    axes = figure.subplots()
-    for name, label in (("train/loss", "training"), ("valid/loss", "validation")):
-        if name in rows[0]:
-            axes.plot([row["epoch"] for row in rows], [row.get(name) for row in rows], label=label)
-    axes.set(xlabel="epoch", ylabel="loss")
-    axes.legend()
-    path = run / "learning_curve.png"
-    save_figure(figure, path)
-    return path

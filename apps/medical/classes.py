@@ -26,6 +26,7 @@ from shared.command import progress
 from shared.errors import InputError
 from shared.io.files import input_file, output_folder, write_json
 from shared.report.figures import new_figure, save_figure
+from shared.report.learning_curve import learning_curve
 from shared.training.checkpoint import save_model
 from shared.training.seeds import seed_everything
 from shared.training.trainer import Hardware
@@ -162,7 +163,7 @@ def train_classifier(
 ) -> dict[str, Any]:
     """`train` for `model.kind = "medusa"`. The card's metric on the test split is per slice, all classes alike."""
     from apps.medical.task import ClassificationTask
-    from apps.medical.train import learning_curve, names_of, run
+    from apps.medical.train import names_of, run
 
     hardware.check()
     labelled = read_labelled(config.data, data)
@@ -191,7 +192,11 @@ def train_classifier(
         "metrics": metrics,
     }
     weights = save_model(out, result.best_state, card)
-    figure = learning_curve(out, ("valid/accuracy", "accuracy of the validation slices, classes alike"))
+    figure = learning_curve(
+        out,
+        ("loss", {"train/loss": "training"}),
+        ("accuracy, classes alike", {"valid/accuracy": "validation slices"}),
+    )
     return {"model": str(weights), "figure": str(figure), "finished": result.finished, **metrics, "data": card["data"]}
 
 

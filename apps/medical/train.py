@@ -1,6 +1,5 @@
 """`train`: from a folder of scans to a run folder with a model that the other verbs use."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from apps.medical.task import SegmentationTask
 from shared.command import is_main_process
 from shared.errors import InputError
 from shared.io.files import read_json, write_json
+from shared.report.learning_curve import learning_curve
 from shared.training.checkpoint import save_model
 from shared.training.run_folder import refuse_to_overwrite, start_run
 from shared.training.seeds import seed_everything
@@ -72,7 +72,11 @@ def train_on(
         "metrics": metrics,
     }
     weights = save_model(out, result.best_state, card)
-    figure = learning_curve(out, ("valid/dice", "Dice of the validation slices"))
+    figure = learning_curve(
+        out,
+        ("loss", {"train/loss": "training, all terms"}),
+        ("Dice", {"valid/dice": "validation slices"}),
+    )
     return {"model": str(weights), "figure": str(figure), "finished": result.finished, **metrics, "data": card["data"]}
 
 
@@ -104,22 +108,3 @@ def run(task, module, config: MedicalConfig, dataset: Dataset, out: Path, monito
 
 def names_of(dataset: Dataset) -> dict[str, list[str]]:
     return {split: [one.case.name for one in cases] for split, cases in dataset.splits.items()}
-
-
-def learning_curve(out: Path, watched: tuple[str, str]) -> Path:
-    """A picture of the loss and of the watched metric, by step."""
-    from shared.report.figures import new_figure, save_figure
-
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    figure = new_figure(9, 3.2)
-    left, right = figure.subplots(1, 2)
-    steps = [row["step"] for row in rows]
-    left.plot(steps, [row["train/loss"] for row in rows], label="training, all terms")
-    left.set(xlabel="step", ylabel="loss", yscale="log")
-    left.legend()
-    right.plot(steps, [row[watched[0]] for row in rows], label=watched[1])
-    right.set(xlabel="step", ylim=(0, 1))
-    right.legend(loc="lower right")
-    path = out / "learning_curve.png"
-    save_figure(figure, path)
-    return path

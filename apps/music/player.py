@@ -12,6 +12,7 @@ from apps.music.config import DataConfig, ModelConfig
 from apps.music.model import MusicTransformer
 from shared.errors import InputError
 from shared.training.checkpoint import load_model, load_weights, save_model
+from shared.training.device import pick_device
 
 SHIPPED = Path(__file__).resolve().parents[2] / "data" / "weights" / "chorale.safetensors"
 
@@ -86,13 +87,3 @@ def export(checkpoint: Path | None, out: Path, name: str) -> dict[str, Any]:
         raise InputError(f"{out / name}.safetensors: exists already; name another by --name or --out")
     weights = save_model(out, state, {**card, "precision": "float16"}, name)
     return {"model": str(weights), "megabytes": round(weights.stat().st_size / 1e6, 2)}
-
-
-def pick_device(name: str) -> torch.device:
-    """ "auto" is CUDA where there is one, else the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError):
-        raise InputError(f"--device {name}: is not available on this machine; use --device cpu") from None

@@ -1,6 +1,5 @@
 """`train`: from a corpus to a run folder with a model that the other verbs use."""
 
-import json
 from pathlib import Path
 
 from apps.music.config import MusicConfig
@@ -12,6 +11,7 @@ from apps.music.task import MusicTask, architecture
 from shared.command import is_main_process
 from shared.errors import InputError
 from shared.io.files import read_json, write_json
+from shared.report.learning_curve import learning_curve
 from shared.training.callbacks import LAST
 from shared.training.checkpoint import load_weights, save_model
 from shared.training.run_folder import refuse_to_overwrite, start_run
@@ -80,7 +80,13 @@ def train(config: MusicConfig, data: Path | None, out: Path, *, seed: int, resum
             "metrics": metrics,
         },
     )
-    curve = learning_curve(out)
+    curve = learning_curve(
+        out,
+        (
+            "NLL per token (nats)",
+            {"train/nll": "training (with dropout and augmentation)", "valid/nll": "validation"},
+        ),
+    )
     return {
         "model": str(weights),
         "figure": str(curve),
@@ -104,19 +110,3 @@ def start_from(model: MusicTransformer, path: Path, codec: str) -> None:
     if codec != player.codec.NAME:
         raise InputError(f"{path}: speaks the codec {player.codec.NAME}, not {codec}; set data.codec or train.start")
     load_weights(model, player.model.state_dict(), path)
-
-
-def learning_curve(run: Path) -> Path:
-    """A picture of the training and validation NLL of every epoch in `metrics.jsonl`."""
-    from shared.report.figures import new_figure, save_figure
-
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    figure = new_figure(7, 4)
-    axes = figure.subplots()
-    for name, label in (("train/nll", "training (with dropout and augmentation)"), ("valid/nll", "validation")):
-        axes.plot([row["step"] for row in rows], [row.get(name) for row in rows], label=label)
-    axes.set(xlabel="step", ylabel="NLL per token (nats)")
-    axes.legend()
-    path = run / "learning_curve.png"
-    save_figure(figure, path)
-    return path

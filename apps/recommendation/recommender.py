@@ -16,6 +16,7 @@ from apps.recommendation.readers import read_histories
 from apps.recommendation.transitions import Transitions
 from shared.errors import InputError
 from shared.training.checkpoint import load_model, load_weights
+from shared.training.device import pick_device
 
 ENCODED = 1024  # histories that are encoded at a time
 
@@ -106,22 +107,13 @@ def load(path: Path, device: str = "auto") -> Recommender:
     return Recommender(
         path,
         card,
-        model.eval().to(_device(device)),
+        model.eval().to(pick_device(device)),
         items,
         {name: number for number, name in enumerate(items, 1)},
         vocabulary.get("titles") or {},
         vocabulary.get("details") or {},
         np.array(vocabulary.get("popularity") or [0] * len(items)),
     )
-
-
-def _device(name: str) -> str:
-    if name != "auto":
-        from shared.training.trainer import Hardware  # brings Lightning, whose import takes longer than most answers
-
-        Hardware(name)  # says what is wrong with one that is not there
-        return name
-    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def read_for(recommender: Recommender, data: Path | None) -> tuple[Histories, int]:

@@ -1,6 +1,5 @@
 """`train`: from events to a run folder with a model that the other verbs use."""
 
-import json
 from pathlib import Path
 
 from apps.recommendation.config import RecommendationConfig
@@ -12,6 +11,7 @@ from apps.recommendation.transitions import count_transitions
 from shared.command import is_main_process
 from shared.errors import InputError
 from shared.io.files import read_json, write_json
+from shared.report.learning_curve import learning_curve
 from shared.training.checkpoint import save_model
 from shared.training.run_folder import refuse_to_overwrite, start_run
 from shared.training.seeds import seed_everything
@@ -85,7 +85,11 @@ def train_on(
             "metrics": metrics,
         },
     )
-    curve = learning_curve(out)
+    curve = learning_curve(
+        out,
+        ("cross-entropy of the next item (nats)", {"train/loss": "training"}),
+        ("full ranking", {f"valid/ndcg@{k}": f"validation NDCG@{k}" for k in (20, 10, 5)}),
+    )
     return {
         "model": str(weights),
         "figure": str(curve),
@@ -110,22 +114,3 @@ def same_data(run: Path, histories: Histories) -> None:
     path = run / DATA
     if path.exists() and (before := read_json(path))["sha256"] != histories.sha256:
         raise InputError(f"{path}: the run began with other data ({before['name']}); resume it with the same --data")
-
-
-def learning_curve(run: Path) -> Path:
-    """A picture of the training loss and the validation NDCG of every epoch in `metrics.jsonl`."""
-    from shared.report.figures import new_figure, save_figure
-
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    figure = new_figure(8, 3.2)
-    left, right = figure.subplots(1, 2)
-    epochs = [row["epoch"] for row in rows]
-    left.plot(epochs, [row["train/loss"] for row in rows], marker=".")
-    left.set(title="training: cross-entropy of the next item", xlabel="epoch", ylabel="nats")
-    for name in ("ndcg@20", "ndcg@10", "ndcg@5"):
-        right.plot(epochs, [row[f"valid/{name}"] for row in rows], marker=".", label=name.upper())
-    right.set(title="validation, full ranking", xlabel="epoch", ylim=(0, None))
-    right.legend()
-    path = run / "learning_curve.png"
-    save_figure(figure, path)
-    return path

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from apps.video.clustering import assign_rows, cluster
 from apps.video.config import VideoConfig
-from apps.video.encoders import Encoder, device_of, load_encoder
-from apps.video.foreground import cut, fit_rule, salient
+from apps.video.encoders import Encoder, load_encoder
+from apps.video.foreground import cut, fit_palette, fit_rule, salient
 from apps.video.masks import MOST, resize_labels
 from apps.video.measures import contour
 from apps.video.model import SlotModel, TemporalModel, build
@@ -24,9 +24,10 @@ from shared.errors import InputError
 from shared.io.files import write_json
 from shared.io.video import Video
 from shared.training.checkpoint import load_model, load_weights
+from shared.training.device import pick_device
 
-# Of a frame's keys (h, w, C), with those of the frame before: soft labels (K, h, w), the background first.
-Labeller = Callable[[Tensor, Tensor], Tensor]
+# Of a frame (H, W, 3) uint8, its keys (h, w, C) and those of the frame before: soft labels, the background first.
+Labeller = Callable[[np.ndarray, Tensor, Tensor], Tensor]
 UNTRAINED = ("salient", "tokencut")  # methods that need no model of train
 
 
@@ -46,8 +47,8 @@ def discover(
     Writes the masks in DAVIS's layout, an overlay, run lengths, a contact sheet and NAME.discovery.json; returns the
     latter. Raises InputError for a video that cannot be read and for a checkpoint of another method or encoder.
     """
-    device = device_of(device)
-    discoverer = Discoverer(config, method, checkpoint, load_encoder(weights, device), seed=seed, device=device)
+    where = pick_device(device)
+    discoverer = Discoverer(config, method, checkpoint, load_encoder(weights, where), seed=seed, device=where)
     with Video(source, config.features.size) as video:
         with mask_folder(out, source, video.info.frames) as folder:
             found = discoverer.find(video, folder)
@@ -80,7 +81,7 @@ class Discoverer:
         encoder: Encoder,
         *,
         seed: int,
-        device: str,
+        device: torch.device,
     ) -> None:
         self.config, self.encoder, self.seed, self.device = config, encoder, seed, device
         self.model: TemporalModel | SlotModel | None = None
@@ -106,7 +107,7 @@ class Discoverer:
         with progress() as bar:
             task = bar.add_task("frames", total=video.info.frames)
             for index, frame, keys, previous in self.encoded(video):
-                soft = labeller(keys, previous)
+                soft = labeller(frame, keys, previous)
                 labels = decide(sharpen(soft.cpu(), frame, self.config.features.refine), height, width)
                 folder.add(index, labels, confidence_of(soft))
                 objects |= set(np.unique(labels[labels > 0]).tolist())
@@ -140,19 +141,29 @@ class Discoverer:
         pairs = [self.encode(frames) for frames in seen]
         sampled = [(pair[-1], pair[0]) for pair in pairs]
         if self.method in UNTRAINED:
-            now, before = (torch.stack(part) for part in zip(*sampled, strict=True))
-            frames = torch.from_numpy(np.stack([pair[-1] for pair in seen])).to(self.device)
-            salience = self.encoder.salience(frames)
-            if self.method == "salient":
-                mask = salient(salience, self.config.salient.above)
-            else:
-                mask = cut(now, before, salience, self.config.tokencut)
-            rule = fit_rule(now, mask)
-            return rule.label, {"contrast": rule.contrast}
+            return self.by_rule(torch.from_numpy(np.stack([pair[-1] for pair in seen])).to(self.device), sampled)
         if isinstance(self.model, TemporalModel):
             return self.by_attention(self.model, sampled)
         assert isinstance(self.model, SlotModel)
         return self.by_slots(self.model, sampled)
+
+    def by_rule(self, frames: Tensor, sampled: list[tuple[Tensor, Tensor]]) -> tuple[Labeller, dict]:
+        now, before = (torch.stack(part) for part in zip(*sampled, strict=True))
+        salience = self.encoder.salience(frames)
+        if self.method == "salient":
+            mask = salient(salience, self.config.salient.above)
+        else:
+            mask = cut(now, before, salience, self.config.tokencut)
+        rule = fit_rule(now, mask)
+        objects, palette = self.config.salient.objects, None
+        if objects > 1:
+            palette = fit_palette(frames, [rule.label(keys) for keys in now], objects, self.seed)
+
+        def soft(frame: np.ndarray, keys: Tensor, _: Tensor) -> Tensor:
+            labels = rule.label(keys)
+            return labels if palette is None else palette.label(torch.from_numpy(frame).to(keys.device), labels)
+
+        return soft, {"contrast": rule.contrast}
 
     def by_attention(self, model: TemporalModel, sampled: list[tuple[Tensor, Tensor]]) -> tuple[Labeller, dict]:
         settings = self.config.cluster
@@ -164,13 +175,13 @@ class Discoverer:
         rows = model.signatures(flat[::every], flat)
         centres, tau = cluster(rows, frames[::every], settings.tau, settings.window, settings.most, settings.least)
 
-        def soft(keys: Tensor, _: Tensor) -> Tensor:
+        def soft(keys: Tensor) -> Tensor:
             h, w = keys.shape[:2]
             return assign_rows(model.signatures(keys.flatten(0, 1), flat), centres).T.unflatten(1, (h, w))
 
-        order, contrast = background_first([soft(keys, before) for keys, before in sampled])
+        order, contrast = background_first([soft(keys) for keys, _ in sampled])
         centres = centres[order]
-        return soft, {"contrast": contrast, "clusters": len(centres), "tau": tau}
+        return lambda frame, keys, _: soft(keys), {"contrast": contrast, "clusters": len(centres), "tau": tau}
 
     def by_slots(self, model: SlotModel, sampled: list[tuple[Tensor, Tensor]]) -> tuple[Labeller, dict]:
         shape = (1, model.slots.instances, *model.slots.gaussians.mean.shape)
@@ -186,7 +197,7 @@ class Discoverer:
         kept = kept[used[kept] > 0]
         order, contrast = background_first([one[kept] for one in seen])
         kept = kept[order]
-        return lambda keys, before: masks(keys, before)[kept], {"contrast": contrast, "clusters": len(kept)}
+        return lambda frame, keys, before: masks(keys, before)[kept], {"contrast": contrast, "clusters": len(kept)}
 
     def encode(self, frames: np.ndarray) -> Tensor:
         return self.encoder.keys(torch.from_numpy(frames).to(self.device))[0]
@@ -200,7 +211,7 @@ class Discoverer:
                 previous = keys
 
 
-def load_trained(checkpoint: Path, encoder: Encoder, device: str) -> tuple[TemporalModel | SlotModel, str]:
+def load_trained(checkpoint: Path, encoder: Encoder, device: torch.device) -> tuple[TemporalModel | SlotModel, str]:
     """A model of `train` and its method. Raises InputError for another, or for one of another encoder."""
     state, card = load_model(checkpoint, "video")
     if card.get("kind") not in ("attention", "slots"):

@@ -108,7 +108,7 @@ class ViTEncoder(nn.Module):
         return images
 
 
-def load_encoder(weights: Path | None, device: str = "cpu") -> Encoder:
+def load_encoder(weights: Path | None, device: torch.device | str = "cpu") -> Encoder:
     """None: EfficientNet-Lite0. Else a DINO file (.pth, .safetensors), or what `pretrain` made (a run folder, a model).
 
     Raises InputError for a file that is neither.
@@ -125,13 +125,3 @@ def load_encoder(weights: Path | None, device: str = "cpu") -> Encoder:
     else:
         encoder = ViTEncoder(load_dino(weights), f"dino {weights.name}")
     return encoder.to(device)  # pyright: ignore[reportReturnType]
-
-
-def device_of(name: str) -> str:
-    """auto -> cuda, mps or cpu. Raises InputError for one that is not there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return next(device for device, is_there in there.items() if is_there)
-    if not there.get(name):
-        raise InputError(f"--device {name}: this machine has none that torch can use; use --device cpu")
-    return name

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from apps.video.config import VideoConfig
 from apps.video.davis import Sequence, find_masks, find_sequences, truth
-from apps.video.encoders import device_of, load_encoder
+from apps.video.encoders import load_encoder
 from apps.video.masks import read_mask
 from apps.video.measures import PROPOSALS, assign, assign_by_frame, measure_frame, statistics
 from apps.video.outputs import MaskFolder, mask_folder
@@ -18,6 +19,7 @@ from shared.errors import InputError
 from shared.evaluation.bootstrap import bootstrap_interval
 from shared.io.files import output_folder, write_json
 from shared.io.video import Video
+from shared.training.device import pick_device
 
 
 def evaluate(data: Path, masks: Path, out: Path, *, kind: str, split: str | None, names: list[str] | None) -> dict:
@@ -174,7 +176,7 @@ def run(
     for sequence in sequences:
         for stem in sequence.masks:
             truth(sequence, stem)  # a broken annotation is told of before the work, not after it
-    make = maker(config, method, checkpoint, weights, seed, device_of(device))
+    make = maker(config, method, checkpoint, weights, seed, pick_device(device))
     started, frames = time.process_time(), 0
     for sequence in sequences:
         with (
@@ -189,7 +191,7 @@ def run(
 
 
 def maker(
-    config: VideoConfig, method: str, checkpoint: Path | None, weights: Path | None, seed: int, device: str
+    config: VideoConfig, method: str, checkpoint: Path | None, weights: Path | None, seed: int, device: torch.device
 ) -> Callable[[Sequence, Video, MaskFolder], None]:
     """What makes the masks of a sequence by a method."""
     if method == "propagate":

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from apps.video.config import CONFIGS, VideoConfig
 from apps.video.discover import load_trained
-from apps.video.encoders import device_of, load_encoder
+from apps.video.encoders import load_encoder
 from apps.video.model import SlotModel, TemporalModel
 from apps.video.outputs import SHEET, contact_sheet, video_name
 from shared.config import shipped_configs
@@ -17,6 +17,7 @@ from shared.errors import InputError
 from shared.io.files import output_folder, write_json
 from shared.io.video import Video
 from shared.training.checkpoint import load_model
+from shared.training.device import pick_device
 
 
 @torch.inference_mode()
@@ -36,9 +37,9 @@ def explain(
     With a temporal block its attention, averaged over heads; with slots how alike the shares of the slots are; without
     a model the likeness of the encoder's features. Raises InputError for a point outside the frame.
     """
-    device = device_of(device)
-    encoder = load_encoder(weights, device)
-    model = load_trained(checkpoint, encoder, device)[0] if checkpoint is not None else None
+    where = pick_device(device)
+    encoder = load_encoder(weights, where)
+    model = load_trained(checkpoint, encoder, where)[0] if checkpoint is not None else None
     with Video(source, config.features.size) as video:
         x, y = parse_point(point, video.info.source_size)
         if frame >= video.info.frames:
@@ -47,7 +48,7 @@ def explain(
         shown = np.unique(np.append(np.linspace(0, video.info.frames - 1, count).round().astype(int), frame)).tolist()
         frames = np.concatenate([video.read([index]) for index in shown])
         height, width = video.info.source_size
-    keys = torch.cat([encoder.keys(torch.from_numpy(one[None]).to(device))[0] for one in frames])
+    keys = torch.cat([encoder.keys(torch.from_numpy(one[None]).to(where))[0] for one in frames])
     asked, (h, w) = shown.index(frame), keys.shape[1:3]
     cell = min(h - 1, y * h // height), min(w - 1, x * w // width)
     maps = attention_of(model, keys, asked, cell)

@@ -16,11 +16,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from apps.video.config import PretrainConfig, VideoConfig
 from apps.video.data import fingerprint, read_videos
-from apps.video.train import learning_curve
 from shared.command import is_main_process, progress
 from shared.encoders.vit import MEAN, STD, VisionTransformer
 from shared.io.files import write_json
 from shared.io.video import Video
+from shared.report.learning_curve import learning_curve
 from shared.training.checkpoint import save_model
 from shared.training.run_folder import refuse_to_overwrite, start_run
 from shared.training.seeds import seed_everything
@@ -79,7 +79,7 @@ def pretrain(
         "metrics": metrics,
     }
     weights = save_model(out, result.best_state, card)
-    curve = learning_curve(out, "valid/retrieval", "nearest frame is of the same video")
+    curve = learning_curve(out, ("nearest frame is of the same video", {"valid/retrieval": "validation"}))
     return {"model": str(weights), "figure": str(curve), **metrics, "data": about, "frames": len(frames)}
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from apps.video.config import VideoConfig
-from apps.video.encoders import Encoder, device_of, load_encoder
+from apps.video.encoders import Encoder, load_encoder
 from apps.video.masks import read_mask, resize_labels
 from apps.video.outputs import MaskFolder, mask_folder, present, video_name
 from apps.video.propagation import Propagator, soft_labels
@@ -16,6 +16,7 @@ from shared.command import progress
 from shared.errors import InputError
 from shared.io.files import write_json
 from shared.io.video import Video
+from shared.training.device import pick_device
 
 
 def propagate(
@@ -37,7 +38,7 @@ def propagate(
     with Video(source, config.features.size) as video:
         given = first_frame(video, source, mask, frame)
         labels, note = fitted(labels, mask, video.info.source_size)
-        encoder = load_encoder(weights, device_of(device))
+        encoder = load_encoder(weights, pick_device(device))
         with mask_folder(out, source, video.info.frames) as folder:
             folder.add(given, labels, 1.0)
             ids = carry(config, encoder, video, labels, given, folder)

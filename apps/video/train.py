@@ -7,13 +7,15 @@ import torch
 
 from apps.video.config import VideoConfig
 from apps.video.data import ClipData, Features, encode_videos, fingerprint, read_videos
-from apps.video.encoders import device_of, load_encoder
+from apps.video.encoders import load_encoder
 from apps.video.remember import Remembering
 from apps.video.task import VideoTask, architecture
 from shared.command import is_main_process
 from shared.errors import InputError
 from shared.io.files import output_folder, read_json, write_json
+from shared.report.learning_curve import learning_curve
 from shared.training.checkpoint import save_model
+from shared.training.device import pick_device
 from shared.training.run_folder import refuse_to_overwrite, start_run
 from shared.training.seeds import seed_everything
 from shared.training.trainer import Hardware, fit
@@ -45,7 +47,7 @@ def train(
         refuse_to_overwrite(out)
     sequences = read_videos(data, split, names)
     assert data is not None
-    encoder = Remembering(load_encoder(weights, device_of(hardware.device)))
+    encoder = Remembering(load_encoder(weights, pick_device(hardware.device)))
     if config.model.method == "attention" and encoder.dim % config.model.heads:
         raise InputError(f"model.heads {config.model.heads}: does not divide the encoder's {encoder.dim} channels")
     about = {"name": data.name, "sha256": fingerprint(sequences), "videos": len(sequences), "encoder": encoder.name}
@@ -100,7 +102,7 @@ def train(
             "metrics": metrics,
         },
     )
-    curve = learning_curve(out, "valid/loss", "sum of the losses")
+    curve = learning_curve(out, ("sum of the losses", {"train/loss": "training", "valid/loss": "validation"}))
     return {"model": str(weights_file), "figure": str(curve), "finished": result.finished, **metrics, "data": about}
 
 
@@ -108,18 +110,3 @@ def sample_tokens(videos: list[Features], most: int = 5000) -> torch.Tensor:
     """Tokens (N, C) of all videos, about `most` of each, evenly spread."""
     flat = [video.keys.flatten(0, 2) for video in videos]
     return torch.cat([tokens[:: max(1, len(tokens) // most)].float() for tokens in flat])
-
-
-def learning_curve(run: Path, metric: str, label: str) -> Path:
-    """A picture of a validation metric of every epoch in `metrics.jsonl`."""
-    from shared.report.figures import new_figure, save_figure
-
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    figure = new_figure(7, 4)
-    axes = figure.subplots()
-    axes.plot([row["step"] for row in rows], [row.get(metric) for row in rows], marker="o", label="validation")
-    axes.set(xlabel="step", ylabel=label)
-    axes.legend()
-    path = run / "learning_curve.png"
-    save_figure(figure, path)
-    return path

@@ -29,7 +29,7 @@ class Classifier:
     model: nn.Module
     card: dict[str, Any]
     path: Path
-    device: str
+    device: torch.device
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -77,10 +77,10 @@ def load(checkpoint: Path | None, device: str = "auto") -> Classifier:
         reason = " ".join(str(error).split())[:150]
         raise InputError(f"{path}: its card describes no model of wsi ({reason}); use the one made by train") from None
     load_weights(model, {name: value.float() for name, value in state.items()}, path)
-    from apps.wsi.extract import pick_device
+    from shared.training.device import pick_device
 
-    device = pick_device(device)
-    return Classifier(model.eval().to(device), card, path, device)
+    where = pick_device(device)
+    return Classifier(model.eval().to(where), card, path, where)
 
 
 def bag_of(classifier: Classifier, path: Path, mpp: float | None = None, batch: int = 32) -> tuple[Bag, Features]:

@@ -28,7 +28,7 @@ class Normalised(nn.Module):
         return found.flatten(2).mean(-1) if found.ndim > 2 else found
 
 
-def load_encoder(name: str, weights: Path | None = None, device: str = "cpu") -> tuple[nn.Module, str]:
+def load_encoder(name: str, weights: Path | None = None, device: torch.device | str = "cpu") -> tuple[nn.Module, str]:
     """An encoder and its short name: `efficientnet-lite0`, a TorchScript file, or `timm:NAME` with `weights`.
 
     Raises InputError for a file that is no TorchScript, where timm is not installed, and for weights that do not fit.

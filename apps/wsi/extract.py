@@ -16,6 +16,7 @@ from apps.wsi.tiles import Tiling, draw_tiles, find_tiles
 from shared.command import progress
 from shared.errors import InputError, ManyheadsError
 from shared.io.files import output_folder, read_json, write_json
+from shared.training.device import pick_device
 
 SETTINGS = "extraction.json"
 
@@ -40,8 +41,8 @@ def extract(
     Raises InputError for one slide that fails, ManyheadsError when all do.
     """
     files = find_slides(slides)
-    device = pick_device(device)
-    net, name = load_encoder(encoder, weights, device)
+    where = pick_device(device)
+    net, name = load_encoder(encoder, weights, where)
     settings = {"encoder": name, "tiling": asdict(tiling), "mpp": mpp}
     _check_folder(out, settings, resume)
     store = output_folder(out / f"features_{name}")
@@ -62,7 +63,7 @@ def extract(
                 draw_tiles(out / "thumbnails" / f"{slide.name}.png", tiles, slide.size)
                 inner = bar.add_task(f"  {path.stem}", total=len(tiles.coords))
                 features, keep, corrupt = encode_tiles(
-                    slide, tiles.coords, tiles.side, tiling.pixels, net, batch, device, partial(bar.advance, inner)
+                    slide, tiles.coords, tiles.side, tiling.pixels, net, batch, where, partial(bar.advance, inner)
                 )
                 bar.remove_task(inner)
             except InputError as error:
@@ -92,7 +93,7 @@ def encode_tiles(
     pixels: int,
     net: torch.nn.Module,
     batch: int,
-    device: str,
+    device: torch.device,
     tell: Any = lambda count: None,
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Features (n, D), which tiles they are of (N,) bool, and how many tiles the file does not yield.
@@ -114,15 +115,6 @@ def encode_tiles(
     if not parts:
         raise InputError(f"{first}; no tile of it can be read, copy the file again")
     return np.concatenate(parts), keep, int((~keep).sum())
-
-
-def pick_device(device: str) -> str:
-    from shared.training.trainer import Hardware
-
-    Hardware(device)
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _check_folder(out: Path, settings: dict, resume: bool) -> None:

@@ -1,6 +1,5 @@
 """`train`: from bags to a run folder with a model that the other verbs use."""
 
-import json
 import math
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from apps.wsi.task import BagTask
 from shared.command import is_main_process
 from shared.errors import InputError
 from shared.io.files import read_json, write_json
+from shared.report.learning_curve import learning_curve
 from shared.training.checkpoint import save_model
 from shared.training.run_folder import refuse_to_overwrite, start_run
 from shared.training.seeds import seed_everything
@@ -93,7 +93,9 @@ def train(
         "metrics": found,
     }
     weights = save_model(out, result.best_state, card)
-    return {"model": str(weights), "figure": str(learning_curve(out)), "finished": result.finished, **found}
+    losses = {"train/loss": "training (all terms)", "valid/loss": "validation (bag cross-entropy)"}
+    curve = learning_curve(out, ("loss", losses))
+    return {"model": str(weights), "figure": str(curve), "finished": result.finished, **found}
 
 
 def parts(bags: Bags, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -134,19 +136,3 @@ def _extraction(data: Path | None) -> dict | None:
         if (folder / SETTINGS).exists():
             return read_json(folder / SETTINGS)
     return None
-
-
-def learning_curve(run: Path) -> Path:
-    """A picture of the training and validation loss of every epoch in `metrics.jsonl`."""
-    from shared.report.figures import new_figure, save_figure
-
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    figure = new_figure(7, 4)
-    axes = figure.subplots()
-    for name, label in (("train/loss", "training (all terms)"), ("valid/loss", "validation (bag cross-entropy)")):
-        axes.plot([row["epoch"] for row in rows], [row.get(name) for row in rows], label=label)
-    axes.set(xlabel="epoch", ylabel="loss")
-    axes.legend()
-    path = run / "learning_curve.png"
-    save_figure(figure, path)
-    return path

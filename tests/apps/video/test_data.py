@@ -8,11 +8,12 @@ import torch
 from PIL import Image
 
 from apps.video.davis import find_sequences, truth
-from apps.video.encoders import LiteEncoder, ViTEncoder, device_of
+from apps.video.encoders import LiteEncoder, ViTEncoder
 from apps.video.masks import write_mask
 from apps.video.synthetic import make_clip
 from shared.encoders.vit import VisionTransformer
 from shared.errors import InputError
+from shared.training.device import pick_device
 
 
 def layout(root: Path, between: str = "") -> Path:
@@ -95,9 +96,9 @@ def test_encoders_keep_their_protocol() -> None:
         assert fine.shape[1] >= keys.shape[1]
         alone, _ = encoder.keys(frames[1:])
         torch.testing.assert_close(alone, keys[1:], atol=1e-4, rtol=1e-4)
-    assert device_of("cpu") == "cpu"
-    with pytest.raises(InputError, match="this machine has none"):
-        device_of("tpu")
+    assert pick_device("cpu").type == "cpu"
+    with pytest.raises(InputError, match="not available on this machine"):
+        pick_device("tpu")
 
 
 def test_salience_lies_on_the_grid_of_the_keys() -> None:
