@@ -104,7 +104,7 @@ class BranchAttention(nn.Module):
         return stays if mask is None else stays & mask
 
     def _in_chunks(self, x: Tensor, keep: Tensor | None, draw, embed: Embed, masking: bool) -> tuple[Tensor, Tensor]:
-        """Of each chunk the highest logit, the sum of its weights and their sum of x; together these make the softmax."""
+        """Of each chunk its highest logit, the sum of its weights and their sum of x; these make the softmax."""
         parts, mask = x.split(self.chunk, 1), None if keep is None else keep[:, None, :]
         if masking:  # the strongest of the whole bag are known only when it has been read
             with torch.no_grad():
