@@ -19,6 +19,7 @@ from apps.action.proposals import (
     soft_nms,
     strongest_labels,
 )
+from apps.action.readers.salads import logs_and_shares
 from apps.action.recordings import Recording, Source
 from shared.errors import InputError
 from shared.training.checkpoint import load_model, load_weights
@@ -114,8 +115,6 @@ def ready(detector: Detector, recording: Recording) -> Recording:
     """Scaled as in training. Raises InputError when class scores that the model reads are missing."""
     semantics = recording.semantics
     if detector.semantics_scaling is not None:
-        if semantics is None and detector.source.kind == "scores":
-            semantics = np.exp(recording.features)  # both are the same scores
         if semantics is None:
             raise InputError(f"{recording.name}: the model reads class scores beside the features; add a folder scores")
         semantics = detector.semantics_scaling(semantics)
@@ -245,12 +244,15 @@ def _suppressed(detector: Detector, recording: Recording, maps: Maps, scores: np
 def read_for(detector: Detector, path: Path, rate: float | None = None) -> Recording:
     """A user's file as what the model reads; see `read_recording`.
 
-    For a model that reads class scores beside the features, they come from the folder `scores` beside the file's own.
-    Raises InputError when they are missing or do not fit.
+    For a model that reads class scores beside the features, they come from the folder `scores` beside the file's own;
+    for a model of 50 Salads, the file's class scores are both. Raises InputError when they are missing or do not fit.
     """
     recording = read_recording(path, detector.source, detector.width, rate)
-    if detector.semantics_scaling is None or detector.source.kind == "scores":
+    if detector.semantics_scaling is None:
         return recording
+    if detector.source.kind == "scores":
+        logs, shares = logs_and_shares(recording.features)
+        return replace(recording, features=logs, semantics=shares)
     folder = path.resolve().parent.parent / "scores"
     found = [folder / f"{path.stem}{suffix}" for suffix in ARRAYS if (folder / f"{path.stem}{suffix}").exists()]
     if not found:

@@ -26,7 +26,7 @@ def _settings(config: Path | None, sets: list[str] | None):
 Scans = Annotated[
     list[Path], typer.Argument(metavar="SCAN...", help="NIfTI files, folders of them, or folders of a DICOM series.")
 ]
-Tta = Annotated[bool, typer.Option("--tta", help="Average over the four flips of each slice: slower, often better.")]
+Tta = Annotated[bool, typer.Option("--tta", help="Average over slices mirrored as in training.")]
 
 
 @app.command()

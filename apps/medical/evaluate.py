@@ -9,7 +9,7 @@ import numpy as np
 
 from apps.medical.cases import find_cases
 from apps.medical.data import Slices, read_case, slabs_of
-from apps.medical.segmenter import SEGMENTERS, Segmenter, load, segment_slices
+from apps.medical.segmenter import SEGMENTERS, Segmenter, check_tta, load, segment_slices
 from shared.command import progress
 from shared.errors import InputError
 from shared.evaluation.bootstrap import bootstrap_interval
@@ -31,6 +31,7 @@ def evaluate(
     result says so. Raises InputError for an empty split and for data without label maps.
     """
     segmenter = load(checkpoint, device, SEGMENTERS)
+    check_tta(segmenter, tta)
     cases, note = chosen(segmenter, data, split)
     output_folder(out)
     rows = score(segmenter, cases, tta)

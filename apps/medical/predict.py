@@ -13,7 +13,7 @@ from apps.medical.cases import Case, is_scan
 from apps.medical.data import prepare
 from apps.medical.dicom import dicom_files, write_dicom_seg
 from apps.medical.figures import overlay
-from apps.medical.segmenter import SEGMENTERS, Segmenter, load, segment_slices
+from apps.medical.segmenter import SEGMENTERS, Segmenter, check_tta, load, segment_slices
 from apps.medical.volumes import Volume, read_volume, same_grid, stem, write_labels
 from shared.command import progress
 from shared.errors import InputError
@@ -97,6 +97,7 @@ def segment(
     then.
     """
     segmenter = load(checkpoint, device, SEGMENTERS)
+    check_tta(segmenter, tta)
     scans = read_scans(given, segmenter.channels)
     for scan in scans:
         if dicom_seg and not scan.first.path.is_dir():

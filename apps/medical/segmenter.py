@@ -99,13 +99,19 @@ def _common(card: dict[str, Any]) -> tuple:
     return kept, card["labels"]
 
 
+def check_tta(segmenter: Segmenter, tta: bool) -> None:
+    """Raises InputError when mirrored slices are asked for of a model that has never seen any."""
+    if tta and not segmenter.config.flip:
+        raise InputError(f"--tta: {segmenter.path} was trained without mirrored slices (data.flip); leave out --tta")
+
+
 @torch.inference_mode()
 def segment_slices(segmenter: Segmenter, slices: Slices, *, tta: bool = False, batch: int = 16) -> Found:
     """Every slice of a case, none left out, put back on the file's grid.
 
-    Probabilities are the mean over models and, with `tta`, over the four flips. Entropy is that of the mean
-    probabilities by its largest value, log K; disagreement is the share of the probability of the label found in which
-    the heads (of several models, the models) differ: the standard deviation over heads, doubled.
+    Probabilities are the mean over models and, with `tta`, over the slices mirrored as in training. Entropy is that of
+    the mean probabilities by its largest value, log K; disagreement is the share of the probability of the label found
+    in which the heads (of several models, the models) differ: the standard deviation over heads, doubled.
     """
     if (have := slices.images.shape[1]) != segmenter.channels:
         raise InputError(f"{slices.volume.path}: has {have} channels; the model takes {segmenter.channels}")
@@ -131,8 +137,11 @@ def segment_slices(segmenter: Segmenter, slices: Slices, *, tta: bool = False, b
 def probabilities(segmenter: Segmenter, x: Tensor, tta: bool) -> Tensor:
     """x (B, C, H, W) -> (members, B, K, H, W), the members being the heads of one model, or several models."""
     members = []
+    views: list[tuple[int, ...]] = [()]
+    if tta:
+        for axis in (2 + ("rows", "columns").index(name) for name in segmenter.config.flip):
+            views += [(*view, axis) for view in views]
     for model in segmenter.models:
-        views = [(), (2,), (3,), (2, 3)] if tta else [()]
         found = torch.stack(
             [in_windows(model, x.flip(v), segmenter.config.window).flip([d + 1 for d in v]) for v in views]
         )

@@ -37,8 +37,9 @@ class TokencutConfig(Config):
 
 
 class SalientConfig(Config):
-    """What counts as an object to begin with."""
+    """What counts as an object to begin with, and how many there are."""
 
+    objects: int = Field(default=1, ge=1, le=20, description="how many objects to tell apart, by their colours")
     above: float = Field(default=1.5, description="deviations of salience above its mean from which a cell counts")
 
 

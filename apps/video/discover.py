@@ -13,7 +13,7 @@ from torch import Tensor
 from apps.video.clustering import assign_rows, cluster
 from apps.video.config import VideoConfig
 from apps.video.encoders import Encoder, load_encoder
-from apps.video.foreground import cut, fit_rule, salient
+from apps.video.foreground import cut, fit_palette, fit_rule, salient
 from apps.video.masks import MOST, resize_labels
 from apps.video.measures import contour
 from apps.video.model import SlotModel, TemporalModel, build
@@ -26,8 +26,8 @@ from shared.io.video import Video
 from shared.training.checkpoint import load_model, load_weights
 from shared.training.device import pick_device
 
-# Of a frame's keys (h, w, C), with those of the frame before: soft labels (K, h, w), the background first.
-Labeller = Callable[[Tensor, Tensor], Tensor]
+# Of a frame (H, W, 3) uint8, its keys (h, w, C) and those of the frame before: soft labels, the background first.
+Labeller = Callable[[np.ndarray, Tensor, Tensor], Tensor]
 UNTRAINED = ("salient", "tokencut")  # methods that need no model of train
 
 
@@ -107,7 +107,7 @@ class Discoverer:
         with progress() as bar:
             task = bar.add_task("frames", total=video.info.frames)
             for index, frame, keys, previous in self.encoded(video):
-                soft = labeller(keys, previous)
+                soft = labeller(frame, keys, previous)
                 labels = decide(sharpen(soft.cpu(), frame, self.config.features.refine), height, width)
                 folder.add(index, labels, confidence_of(soft))
                 objects |= set(np.unique(labels[labels > 0]).tolist())
@@ -141,19 +141,29 @@ class Discoverer:
         pairs = [self.encode(frames) for frames in seen]
         sampled = [(pair[-1], pair[0]) for pair in pairs]
         if self.method in UNTRAINED:
-            now, before = (torch.stack(part) for part in zip(*sampled, strict=True))
-            frames = torch.from_numpy(np.stack([pair[-1] for pair in seen])).to(self.device)
-            salience = self.encoder.salience(frames)
-            if self.method == "salient":
-                mask = salient(salience, self.config.salient.above)
-            else:
-                mask = cut(now, before, salience, self.config.tokencut)
-            rule = fit_rule(now, mask)
-            return rule.label, {"contrast": rule.contrast}
+            return self.by_rule(torch.from_numpy(np.stack([pair[-1] for pair in seen])).to(self.device), sampled)
         if isinstance(self.model, TemporalModel):
             return self.by_attention(self.model, sampled)
         assert isinstance(self.model, SlotModel)
         return self.by_slots(self.model, sampled)
+
+    def by_rule(self, frames: Tensor, sampled: list[tuple[Tensor, Tensor]]) -> tuple[Labeller, dict]:
+        now, before = (torch.stack(part) for part in zip(*sampled, strict=True))
+        salience = self.encoder.salience(frames)
+        if self.method == "salient":
+            mask = salient(salience, self.config.salient.above)
+        else:
+            mask = cut(now, before, salience, self.config.tokencut)
+        rule = fit_rule(now, mask)
+        objects, palette = self.config.salient.objects, None
+        if objects > 1:
+            palette = fit_palette(frames, [rule.label(keys) for keys in now], objects, self.seed)
+
+        def soft(frame: np.ndarray, keys: Tensor, _: Tensor) -> Tensor:
+            labels = rule.label(keys)
+            return labels if palette is None else palette.label(torch.from_numpy(frame).to(keys.device), labels)
+
+        return soft, {"contrast": rule.contrast}
 
     def by_attention(self, model: TemporalModel, sampled: list[tuple[Tensor, Tensor]]) -> tuple[Labeller, dict]:
         settings = self.config.cluster
@@ -165,13 +175,13 @@ class Discoverer:
         rows = model.signatures(flat[::every], flat)
         centres, tau = cluster(rows, frames[::every], settings.tau, settings.window, settings.most, settings.least)
 
-        def soft(keys: Tensor, _: Tensor) -> Tensor:
+        def soft(keys: Tensor) -> Tensor:
             h, w = keys.shape[:2]
             return assign_rows(model.signatures(keys.flatten(0, 1), flat), centres).T.unflatten(1, (h, w))
 
-        order, contrast = background_first([soft(keys, before) for keys, before in sampled])
+        order, contrast = background_first([soft(keys) for keys, _ in sampled])
         centres = centres[order]
-        return soft, {"contrast": contrast, "clusters": len(centres), "tau": tau}
+        return lambda frame, keys, _: soft(keys), {"contrast": contrast, "clusters": len(centres), "tau": tau}
 
     def by_slots(self, model: SlotModel, sampled: list[tuple[Tensor, Tensor]]) -> tuple[Labeller, dict]:
         shape = (1, model.slots.instances, *model.slots.gaussians.mean.shape)
@@ -187,7 +197,12 @@ class Discoverer:
         kept = kept[used[kept] > 0]
         order, contrast = background_first([one[kept] for one in seen])
         kept = kept[order]
-        return lambda keys, before: masks(keys, before)[kept], {"contrast": contrast, "clusters": len(kept)}
+
+        def soft(frame: np.ndarray, keys: Tensor, before: Tensor) -> Tensor:
+            shares = masks(keys, before)[kept]
+            return shares / shares.sum(0).clamp_min(1e-8)  # what the other slots hold is not the background's
+
+        return soft, {"contrast": contrast, "clusters": len(kept)}
 
     def encode(self, frames: np.ndarray) -> Tensor:
         return self.encoder.keys(torch.from_numpy(frames).to(self.device))[0]

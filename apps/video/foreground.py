@@ -1,6 +1,6 @@
 """What the sampled frames agree on: one linear rule for what is the object, for all frames of a video.
 
-House notation: T frames, h and w cells, C channels.
+House notation: T frames, H and W pixels, h and w cells, C channels, N colours, K objects.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Rule:
     weights: Tensor  # (C + 1,)
     contrast: float  # how far apart the two sides are, from 0 to 1
 
-    def label(self, keys: Tensor, _: Tensor) -> Tensor:
+    def label(self, keys: Tensor) -> Tensor:
         """Keys (h, w, C) -> soft labels (2, h, w)."""
         score = features_of(keys, self.mean, self.deviation) @ self.weights
         share = (4 * score).sigmoid()
@@ -73,3 +73,56 @@ def object_side(foreground: Tensor, salience: Tensor) -> Tensor:
     if foreground.all() or not foreground.any():
         return torch.zeros_like(foreground)
     return foreground if salience[foreground].mean() >= salience[~foreground].mean() else ~foreground
+
+
+CELL = 8  # pixels of the cells whose colours part the foreground
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Objects in the foreground told apart by the colours that they mostly have."""
+
+    centres: Tensor  # (K, 3), between 0 and 1
+    spread: float  # mean squared distance of a colour to its centre
+
+    def label(self, frame: Tensor, soft: Tensor) -> Tensor:
+        """A frame (H, W, 3) uint8 and its soft labels (2, h, w) -> (1 + K, H / CELL, W / CELL)."""
+        colours = colours_of(frame)
+        soft = F.interpolate(soft[None], colours.shape[:2], mode="bilinear", align_corners=False)[0]
+        share = (-torch.cdist(colours, self.centres).square() / (2 * self.spread)).softmax(-1)
+        return torch.cat([soft[:1], soft[1:] * share.permute(2, 0, 1)])
+
+
+def colours_of(frame: Tensor) -> Tensor:
+    """The mean colours of cells: (H, W, 3) uint8 -> (H / CELL, W / CELL, 3) between 0 and 1."""
+    grid = [max(1, side // CELL) for side in frame.shape[:2]]
+    return F.interpolate(frame.permute(2, 0, 1)[None].float() / 255, grid, mode="area")[0].permute(1, 2, 0)
+
+
+def fit_palette(frames: Tensor, soft: list[Tensor], objects: int, seed: int, starts: int = 4) -> Palette | None:
+    """K-means of the foreground's colours in frames (T, H, W, 3), the best of some starts; None without a foreground.
+
+    Reference: Arthur and Vassilvitskii 2007, k-means++: the advantages of careful seeding, section 2.2.
+    """
+    found = []
+    for frame, one in zip(frames, soft, strict=True):
+        colours = colours_of(frame)
+        share = F.interpolate(one[None], colours.shape[:2], mode="bilinear", align_corners=False)[0, 1]
+        found.append(colours[share > 0.5])
+    colours = torch.cat(found)
+    if len(colours) < objects:
+        return None
+    generator = torch.Generator().manual_seed(seed)
+    best = None
+    for _ in range(starts):
+        centres = colours[torch.randint(len(colours), (1,), generator=generator)]
+        while len(centres) < objects:
+            far = torch.cdist(colours, centres).amin(1).square() + 1e-12
+            centres = torch.cat([centres, colours[torch.multinomial(far.cpu(), 1, generator=generator)]])
+        for _ in range(20):
+            nearest = F.one_hot(torch.cdist(colours, centres).argmin(1), objects).to(colours)
+            centres = nearest.T @ colours / nearest.sum(0)[:, None].clamp_min(1)
+        spread = float(torch.cdist(colours, centres).amin(1).square().mean()) + 1e-6
+        if best is None or spread < best.spread:
+            best = Palette(centres, spread)
+    return best

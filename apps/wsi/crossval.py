@@ -25,6 +25,7 @@ from shared.command import progress
 from shared.errors import InputError
 from shared.io.files import output_folder, read_json, write_json
 
+WITH_TRUTH = ("instance_auroc", "coverage")  # what can be measured where the true instances are known
 SETTINGS, RESULT = "settings.json", "cross_validation.json"
 
 
@@ -121,7 +122,8 @@ def summarise(data: Bags, split: np.ndarray, names: list[str], out: Path, refere
         right = (raw.argmax(2) == labels).mean(0)
         matrix = pairs(raw, labels)
         areas = weighted_auroc(matrix, labels, drawn)
-        kept[name] = (right, areas)
+        attention = _per_bag(files)
+        kept[name] = (right, areas, attention)
         row = {
             "model": name,
             "accuracy": float(right.mean()),
@@ -133,11 +135,7 @@ def summarise(data: Bags, split: np.ndarray, names: list[str], out: Path, refere
             "calibration_error": float(np.mean([one["calibration_error"] for one in each])),
             "calibration_error_scaled": float(np.mean([metrics(one, labels)["calibration_error"] for one in scaled])),
         }
-        measures = [one for file in files for one in file["attention"]]
-        for key in ("top10_mass", "overlap", "instance_auroc", "coverage"):
-            values = [one[key] for one in measures if key in one]
-            if values:
-                row[key] = float(np.mean(values))
+        row |= {key: float(np.nanmean(values)) for key, values in attention.items()}
         rows.append(row)
     if reference in kept:
         for row in rows:
@@ -154,6 +152,16 @@ def summarise(data: Bags, split: np.ndarray, names: list[str], out: Path, refere
     return {**result, "figure": str(_figure(rows, data.name, out)), "written": str(out / RESULT)}
 
 
+def _per_bag(files: list[dict]) -> dict[str, np.ndarray]:
+    """What was measured of the attention, mean over repeats (bags,); NaN for bags without a truth, or left out."""
+    found = {}
+    for key in ("top10_mass", "overlap", *WITH_TRUTH):
+        values = np.array([[one.get(key, np.nan) for one in file["attention"]] for file in files])
+        if np.isfinite(values).any():
+            found[key] = values.mean(0)
+    return found
+
+
 def _scaled(logits: np.ndarray, fold: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Probabilities of each fold at the temperature that fits the predictions of the other folds."""
     found = np.zeros_like(logits)
@@ -166,12 +174,21 @@ def _scaled(logits: np.ndarray, fold: np.ndarray, labels: np.ndarray) -> np.ndar
 def _against(mine: tuple, other: tuple, patients: list[str]) -> dict:
     """The difference to the reference on the same folds; p by flipping signs of whole patients."""
     difference, areas = mine[0] - other[0], mine[1] - other[1]
-    return {
+    found = {
         "accuracy_difference": float(difference.mean()),
         "accuracy_difference_95": patient_interval(difference, patients),
         "accuracy_p": sign_flip(difference, patients),
         "auroc_difference_95": interval(areas),
     }
+    for key in WITH_TRUTH:
+        if key in mine[2] and key in other[2]:
+            values = mine[2][key] - other[2][key]
+            known = np.isfinite(values)
+            owners = [patient for patient, one in zip(patients, known, strict=True) if one]
+            found[f"{key}_difference"] = float(values[known].mean())
+            found[f"{key}_difference_95"] = patient_interval(values[known], owners)
+            found[f"{key}_p"] = sign_flip(values[known], owners)
+    return found
 
 
 def _figure(rows: list[dict], name: str, out: Path) -> Path:

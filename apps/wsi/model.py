@@ -59,7 +59,7 @@ class ACMIL(nn.Module):
         Features can be standardised (`Embedding`). `bias` of the first layer is CLAM's; ACMIL has none. A single branch
         has no classifier of its own, as in the authors' code.
     Complexity:
-        O(N features width); in evaluation memory does not grow with N beyond the weights (see `BranchAttention`).
+        O(N features width); memory does not grow with N beyond the weights (see `BranchAttention`).
     """
 
     def __init__(

@@ -19,6 +19,7 @@ from shared.io.files import output_folder, replacing, write_text
 
 BANDS = 6  # parts of the slide from top to bottom; a practice slide lies in one, which stands for its patient
 TEST = (4, 5)
+LEAST = 1300  # pixels; the test bands of less have no room for marks
 INKS = ((28, 60, 140), (20, 110, 70), (30, 30, 40))  # marker pens: blue, green, black
 
 
@@ -28,12 +29,14 @@ def practice(source: Path, out: Path, count: int, seed: int, mpp: float | None) 
     Half of the `count` slides are marred: ink of a marker pen, or a part out of focus. All differ in brightness and
     stain. The bands 5 and 6 of the slide are for testing, so that no pixel is in training and in test. `whole.tif` is
     the whole slide with both in the test bands; the truth says where.
-    Raises InputError for a slide that shows too little tissue.
+    Raises InputError for a slide that is too small or shows too little tissue.
     """
     slide = open_slide(source, mpp)
     width, height = slide.size
     if width * height > 100_000_000:
         raise InputError(f"{source}: is {width} x {height} pixels; give a region of at most 100 million")
+    if min(width, height) < LEAST:
+        raise InputError(f"{source}: is {width} x {height} pixels; give a region of at least {LEAST} x {LEAST}")
     image = np.asarray(slide.handle.read_region((0, 0), 0, (width, height)).convert("RGB"))
     mask = tissue_mask(slide.thumbnail(1024))
     folder = output_folder(out / "slides")
@@ -56,16 +59,14 @@ def practice(source: Path, out: Path, count: int, seed: int, mpp: float | None) 
     table = io.StringIO()
     csv.writer(table).writerows([["slide", "label", "patient", "split"], *rows])
     write_text(out / "labels.csv", table.getvalue())
-    whole, truth = _whole(image, rng)
-    write_slide(out / "whole.tif", whole, slide.mpp)
-    write_text(out / "truth.geojson", json.dumps(truth, indent=1))
+    whole, truth = write_whole(image, slide.mpp, rng, out)
     slide.close()
     return {
         "written": str(out),
         "slides": count,
         "marred": sum(row[1] == "marred" for row in rows),
-        "whole": str(out / "whole.tif"),
-        "truth": str(out / "truth.geojson"),
+        "whole": str(whole),
+        "truth": str(truth),
         "note": "a toy: clean against marred slides, cut from one slide; it shows the way, and diagnoses nothing",
     }
 
@@ -139,8 +140,9 @@ def defocus(image: np.ndarray, rng: np.random.Generator, at: tuple[float, float]
     return (cover * blurred + (1 - cover) * image).astype(np.uint8), distance < radius
 
 
-def _whole(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, dict]:
-    """The slide with ink and with a part out of focus in its test bands, and their outlines as QuPath reads them."""
+def write_whole(image: np.ndarray, mpp: float, rng: np.random.Generator, out: Path) -> tuple[Path, Path]:
+    """`whole.tif`, the slide with ink and with a part out of focus in its test bands, and their outlines as QuPath
+    reads them, `truth.geojson`. Raises InputError when too little tissue is there."""
     first = image.shape[0] * min(TEST) // BANDS
     lower = image[first:]
     columns = lower.shape[1]
@@ -150,6 +152,8 @@ def _whole(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, dic
         mask = tissue_mask(lower)
         mask[:200], mask[-200:] = False, False
         xs = np.nonzero(mask)[1]
+        if not len(xs):
+            raise InputError("the slide shows too little tissue in its lowest third; give one with more")
         low, high = np.quantile(xs, share)
         ys, xs = np.nonzero(mask & (np.arange(columns) >= low) & (np.arange(columns) <= high))
         at = rng.integers(len(xs))
@@ -157,7 +161,9 @@ def _whole(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, dic
         features.append(_outline(where, first, name))
     whole = image.copy()
     whole[first:] = lower
-    return whole, {"type": "FeatureCollection", "features": features}
+    write_slide(out / "whole.tif", whole, mpp)
+    write_text(out / "truth.geojson", json.dumps({"type": "FeatureCollection", "features": features}, indent=1))
+    return out / "whole.tif", out / "truth.geojson"
 
 
 def _outline(mask: np.ndarray, first: int, name: str) -> dict:

@@ -45,9 +45,9 @@ class BranchAttention(nn.Module):
         The code sets closed logits to -1e9, here their weight is exactly 0. With `bernoulli` a bag that would be closed
         whole stays open.
     Complexity:
-        O(N C D) time. In evaluation a long bag is read in chunks with a running softmax: memory O(chunk C + M N), and
-        with `embed` of `pool` the embedded bag is never held whole. In training the hidden layer of the scores is
-        computed again in the backward pass instead of kept.
+        O(N C D) time. A long bag is read in chunks with a running softmax: memory O(chunk C + M N), and with `embed` of
+        `pool` the embedded bag is never held whole. In training each chunk is read again in the backward pass instead
+        of kept, and with masking once more before, to know the strongest.
     """
 
     def __init__(
@@ -77,10 +77,8 @@ class BranchAttention(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The pooled bag (B, M, C) and the weights (B, M, N). `embed` maps instances (B, n, any) to (B, n, C) first."""
         masking = self.top > 0 and (self.training or draw is not None)
-        if torch.is_grad_enabled() or masking or x.shape[1] <= self.chunk:
-            pooled, weights = self._direct(x, keep, draw, embed, masking)
-        else:
-            pooled, weights = self._in_chunks(x, keep, embed)
+        way = self._direct if x.shape[1] <= self.chunk else self._in_chunks
+        pooled, weights = way(x, keep, draw if masking else None, embed or nn.Identity(), masking)
         capture(self, weights)
         return pooled, weights
 
@@ -89,49 +87,54 @@ class BranchAttention(nn.Module):
         hidden = torch.tanh(self.score(x))
         return self.weigh(hidden if self.gate is None else hidden * torch.sigmoid(self.gate(x)))
 
-    def _direct(self, x, keep, draw, embed: Embed | None, masking: bool) -> tuple[Tensor, Tensor]:
-        x = x if embed is None else embed(x)
-        if x.shape[1] <= self.chunk or not torch.is_grad_enabled():
-            logits = torch.cat([self.logits(part) for part in x.split(self.chunk, 1)], 1).mT
-        else:
-            parts = x.split(self.chunk, 1)
-            logits = torch.cat([checkpoint(self.logits, part, use_reentrant=False) for part in parts], 1).mT
-        mask = None if keep is None else keep[:, None, :]
-        if masking:
-            stays = mask_top(
-                logits, keep, draw, top=self.top, masked=self.masked, fraction=self.fraction, bernoulli=self.bernoulli
-            )
-            mask = stays if mask is None else stays & mask
-        weights = masked_softmax(logits, mask)
+    def _direct(self, x: Tensor, keep: Tensor | None, draw, embed: Embed, masking: bool) -> tuple[Tensor, Tensor]:
+        x = embed(x)
+        logits = self.logits(x).mT
+        weights = masked_softmax(logits, self._open(logits, keep, draw, masking))
         return weights @ x, weights
 
-    def _in_chunks(self, x: Tensor, keep: Tensor | None, embed: Embed | None) -> tuple[Tensor, Tensor]:
-        """The softmax of what has been read so far: its highest logit, the sum of its weights, and their sum of x."""
-        found, highest, total, pooled = [], None, None, None
-        for start in range(0, x.shape[1], self.chunk):
-            part = x[:, start : start + self.chunk]
-            part = part if embed is None else embed(part)
+    def _open(self, logits: Tensor, keep: Tensor | None, draw: Tensor | None, masking: bool) -> Tensor | None:
+        """Which weights are not 0 (B, 1 or M, N)."""
+        mask = None if keep is None else keep[:, None, :]
+        if not masking:
+            return mask
+        stays = mask_top(
+            logits, keep, draw, top=self.top, masked=self.masked, fraction=self.fraction, bernoulli=self.bernoulli
+        )
+        return stays if mask is None else stays & mask
+
+    def _in_chunks(self, x: Tensor, keep: Tensor | None, draw, embed: Embed, masking: bool) -> tuple[Tensor, Tensor]:
+        """Of each chunk its highest logit, the sum of its weights and their sum of x; these make the softmax."""
+        parts, mask = x.split(self.chunk, 1), None if keep is None else keep[:, None, :]
+        if masking:  # the strongest of the whole bag are known only when it has been read
+            with torch.no_grad():
+                mask = self._open(torch.cat([self.logits(embed(part)).mT for part in parts], -1), keep, draw, masking)
+
+        def read(part: Tensor, stays: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+            part = embed(part)
             logits = self.logits(part).mT
-            if keep is not None:
-                closed = ~keep[:, None, start : start + self.chunk]
-                logits = logits.masked_fill(closed, torch.finfo(logits.dtype).min)
-            found.append(logits)
-            high = logits.amax(-1, keepdim=True)
-            if highest is not None:
-                high = torch.maximum(high, highest)
+            if stays is not None:
+                logits = logits.masked_fill(~stays, torch.finfo(logits.dtype).min)
+            high = logits.detach().amax(-1, keepdim=True)  # takes no part in the gradient: it cancels out
             weights = (logits - high).exp()
-            if keep is not None:
-                weights = weights * ~closed
-            if highest is None:
-                total, pooled = weights.sum(-1, keepdim=True), weights @ part
+            weights = weights if stays is None else weights * stays
+            return logits, high, weights.sum(-1, keepdim=True), weights @ part
+
+        found = []
+        for number, part in enumerate(parts):
+            stays = None if mask is None else mask[..., number * self.chunk : number * self.chunk + part.shape[1]]
+            if torch.is_grad_enabled():  # read again in the backward pass, and not kept
+                found.append(checkpoint(read, part, stays, use_reentrant=False))
             else:
-                shrink = (highest - high).exp()
-                total, pooled = total * shrink + weights.sum(-1, keepdim=True), pooled * shrink + weights @ part
-            highest = high
-        assert total is not None
-        total = total.clamp_min(torch.finfo(x.dtype).tiny)  # a bag of which nothing is open: 0, not NaN
-        weights = torch.cat(found, -1).sub_(highest).exp_().div_(total)
-        return pooled / total, weights if keep is None else weights * keep[:, None, :]
+                found.append(read(part, stays))
+        logits = torch.cat([one[0] for one in found], -1)
+        high, mass, summed = (torch.stack([one[index] for one in found]) for index in (1, 2, 3))
+        highest = high.amax(0)
+        scale = (high - highest).exp()
+        # At least the smallest number: a bag of which nothing is open is 0, not NaN.
+        total = (mass * scale).sum(0).clamp_min(torch.finfo(logits.dtype).tiny)
+        pooled, weights = (summed * scale).sum(0), (logits - highest).exp() / total
+        return pooled / total, weights if mask is None else weights * mask
 
 
 @torch.no_grad()

@@ -96,16 +96,22 @@ def _videos(where: str, data: bytes) -> list[tuple[np.ndarray, np.ndarray]]:
     return made
 
 
-def _recording(name: str, scores: np.ndarray, truth: np.ndarray) -> Recording:
+def logs_and_shares(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Class scores (T, K), probabilities or margins, as features (their logarithms) and as semantics (shares)."""
     if scores.min() < 0:  # an SVM's margins
         scores = np.exp(scores - scores.max(1, keepdims=True))
-    shares = scores / scores.sum(1, keepdims=True)
+    shares = scores / np.maximum(scores.sum(1, keepdims=True), 1e-9)
+    return np.log(shares + 1e-3).astype(np.float32), shares.astype(np.float32)
+
+
+def _recording(name: str, scores: np.ndarray, truth: np.ndarray) -> Recording:
+    logs, shares = logs_and_shares(scores)
     segments = [
         Segment(float(start), float(end), f"action {label:02d}")
         for label, start, end in runs(truth)
         if label != BACKGROUND
     ]
-    return Recording(name, np.log(shares + 1e-3).astype(np.float32), 1.0, tuple(segments), shares.astype(np.float32))
+    return Recording(name, logs, 1.0, tuple(segments), shares)
 
 
 def runs(labels: np.ndarray) -> list[tuple]:

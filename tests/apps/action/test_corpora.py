@@ -121,6 +121,38 @@ def test_geotec_and_salads_as_they_are(shared_data: Path) -> None:
         load_corpus(shared_data / "action" / "salads50_scores.tar.gz", DataConfig(scores="I3D"))
 
 
+def test_a_model_of_salads_reads_class_scores_of_a_users(tmp_path: Path, tiny: list[str]) -> None:
+    """An archive of our own making; the same scores as an array give the same detections."""
+    import scipy.io
+
+    from apps.action.config import ActionConfig
+    from apps.action.detector import detections_of, load, read_for
+    from apps.action.train import train
+    from shared.config import load_config
+    from shared.training.trainer import Hardware
+
+    rng = np.random.default_rng(0)
+    for split in range(1, 6):
+        folder = tmp_path / "50Salads" / "mid" / "mid_video_tCNN_C36"
+        folder.mkdir(parents=True, exist_ok=True)
+        cells = {"S": np.empty((1, 2), object), "Y": np.empty((1, 2), object)}
+        for video in range(2):
+            truth = np.repeat(rng.integers(0, 4, 8), 5)
+            cells["S"][0, video] = rng.dirichlet(np.ones(4), 40) + np.eye(4)[truth]
+            cells["Y"][0, video] = truth[:, None]
+        scipy.io.savemat(folder / f"Split_{split}.mat", cells)
+    config = load_config(ActionConfig, None, [*tiny, "train.epochs=1", "detect.classes=both"])
+    train(config, tmp_path, tmp_path / "run", seed=0, resume=False, hardware=Hardware(device="cpu"))
+    detector, recording = load(tmp_path / "run", "cpu"), load_corpus(tmp_path, DataConfig()).recordings[0]
+    assert recording.semantics is not None
+    np.save(tmp_path / "mine.npy", recording.semantics)
+    mine = read_for(detector, tmp_path / "mine.npy")
+    np.testing.assert_allclose(mine.features, recording.features, atol=1e-5)
+    ours, theirs = (detections_of(detector, one)[:20] for one in (mine, recording))
+    assert [(d.start, d.end, d.label) for d in ours] == [(d.start, d.end, d.label) for d in theirs]
+    assert [d.score for d in ours] == pytest.approx([d.score for d in theirs], abs=1e-4)
+
+
 def test_naive_grouping_of_the_given_scores_of_salads(shared_data: Path) -> None:
     """The figure that the app is measured against: 33 %."""
     from apps.action.evaluate import given_grouping

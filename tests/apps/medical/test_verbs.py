@@ -2,14 +2,18 @@
 
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+import torch
 
+from apps.medical.data import input_channels
 from apps.medical.evaluate import compared
-from apps.medical.segmenter import load
+from apps.medical.segmenter import check_tta, load, probabilities
+from shared.errors import InputError
 from tests.apps.medical.conftest import scan, write
 
 
@@ -154,3 +158,14 @@ def test_absent_organs_follow_the_rule(balls: Path) -> None:
     assert compared(one, nothing, nothing, ["a"])[0]["dice"] is None
     perfect = compared(one, one.truth, one.truth, ["a", "b"])[1]
     assert (perfect["dice"], perfect["hd95_mm"], perfect["msd_mm"]) == (1, 0, 0)
+
+
+def test_tta_mirrors_as_training_did(balls: Path, tiny_run: Path) -> None:
+    segmenter = load(tiny_run, "cpu")
+    x = torch.randn(1, input_channels(1, segmenter.config), 16, 24)
+    with torch.inference_mode():
+        plain, mirrored = (probabilities(segmenter, part, False) for part in (x, x.flip(3)))
+        torch.testing.assert_close(probabilities(segmenter, x, True), (plain + mirrored.flip(4)) / 2)
+    never = replace(segmenter, config=segmenter.config.model_copy(update={"flip": ()}))
+    with pytest.raises(InputError, match="trained without mirrored slices"):
+        check_tta(never, True)

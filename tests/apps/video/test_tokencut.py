@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from apps.video.config import TokencutConfig
-from apps.video.foreground import cut, fit_rule, object_side, salient
+from apps.video.foreground import CELL, cut, fit_palette, fit_rule, object_side, salient
 from apps.video.motion import camera_motion, displacement, own_motion
 from apps.video.tokencut import connected, contrast_of, second_eigenvector, tokencut
 
@@ -100,9 +100,30 @@ def test_one_rule_for_all_frames_outvotes_a_wrong_mask() -> None:
     rule = fit_rule(keys, wrong)
     assert 0 < rule.contrast < 1
     for one, mask in zip(keys, masks, strict=True):
-        soft = rule.label(one, one)
+        soft = rule.label(one)
         torch.testing.assert_close(soft.sum(0), torch.ones(8, 10))
         assert torch.equal(soft[1] > 0.5, mask)
     none = fit_rule(keys, torch.zeros_like(masks))
     assert none.contrast == 0
-    assert not (none.label(keys[0], keys[0])[1] > 0.5).any()
+    assert not (none.label(keys[0])[1] > 0.5).any()
+
+
+def test_objects_of_different_colours_are_told_apart() -> None:
+    frames = torch.full((2, 8 * CELL, 10 * CELL, 3), 128, dtype=torch.uint8)
+    soft = torch.zeros(2, 2, 8, 10)
+    soft[:, 0] = 1
+    for top, left, colour in ((1, 1, (220, 30, 30)), (1, 6, (30, 30, 220)), (5, 3, (30, 200, 60))):
+        noise = torch.randint(-20, 20, (2, 2 * CELL, 3 * CELL, 3))
+        rows, columns = slice(top * CELL, (top + 2) * CELL), slice(left * CELL, (left + 3) * CELL)
+        frames[:, rows, columns] = (torch.tensor(colour) + noise).clamp(0, 255).byte()
+        soft[:, 1, top : top + 2, left : left + 3], soft[:, 0, top : top + 2, left : left + 3] = 1, 0
+    palette = fit_palette(frames, list(soft), 3, seed=0)
+    assert palette is not None
+    labels = palette.label(frames[0], soft[0])
+    torch.testing.assert_close(labels.sum(0), torch.ones(8, 10))
+    hard = labels.argmax(0)
+    parts = [hard[1:3, 1:4], hard[1:3, 6:9], hard[5:7, 3:6]]
+    assert all(len(part.unique()) == 1 for part in parts)
+    assert len({int(part[0, 0]) for part in parts} | {0}) == 4
+    nothing = torch.stack([torch.ones(8, 10), torch.zeros(8, 10)])
+    assert fit_palette(frames, [nothing, nothing], 3, seed=0) is None

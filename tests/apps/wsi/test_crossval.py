@@ -161,6 +161,9 @@ def test_cross_validation_beats_chance_and_resumes(wsi, tmp_path) -> None:
     assert kept.stat().st_mtime_ns == before
     assert second["models"][0] == first["models"][0]
     assert {"accuracy_difference", "accuracy_p"} <= second["models"][1].keys()
+    _, high = second["models"][1]["instance_auroc_difference_95"]  # of the mean, whose weights say nothing
+    assert high < 0
+    assert second["models"][1]["instance_auroc_p"] < 0.05
     code, line = wsi("cross-validate", *common, *again, "--set", "model.width=32")
     assert code == 2
     assert "config was another" in line

@@ -27,18 +27,35 @@ def test_chunked_equals_direct_in_single_precision(scale: float) -> None:
     torch.testing.assert_close(weights, wanted, atol=1e-6, rtol=1e-6)
 
 
-def test_chunked_training_has_the_gradient_of_the_direct_form() -> None:
-    module = attention(chunk=7).double()
-    x = torch.randn(1, 40, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    grads = []
+@pytest.mark.parametrize("top", [0, 6])
+@pytest.mark.parametrize("padded", [False, True])
+def test_chunked_training_has_the_gradient_of_the_direct_form(top: int, padded: bool) -> None:
+    module, embed = attention(top=top).double(), torch.nn.Linear(5, 16).double()
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(2, 40, 5, dtype=torch.float64, generator=generator, requires_grad=True)
+    draw = torch.rand(2, 3, 6, dtype=torch.float64, generator=generator)
+    keep = torch.arange(40) < torch.tensor([[40], [17]]) if padded else None  # of the second, whole chunks are closed
+    results = []
     for chunk in (7, 40):
         module.chunk = chunk
-        module.zero_grad()
-        pooled, weights = module.pool(x, embed=torch.relu)
-        (pooled.square().sum() + branch_overlap(weights).sum()).backward()
-        grads.append([p.grad.clone() for p in module.parameters()])
-    for a, b in zip(*grads, strict=True):
+        pooled, weights = module.pool(x, keep, draw, embed=embed)
+        loss = pooled.square().sum() + branch_overlap(weights).sum()
+        found = torch.autograd.grad(loss, (x, *embed.parameters(), *module.parameters()))
+        results.append((pooled, weights, *found))
+    assert (results[0][1] == 0).any() == bool(top or padded)
+    for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-10)
+
+
+def test_chunked_training_keeps_no_chunk() -> None:
+    """What autograd saves beyond the input and the parameters is small: the logits, and sums of chunks."""
+    module, embed = attention(chunk=100), torch.nn.Linear(5, 16)
+    x, saved = torch.randn(1, 5000, 5), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+        module.pool(x, embed=embed)
+    own = {one.untyped_storage().data_ptr() for one in (x, *module.parameters(), *embed.parameters())}
+    beyond = sum(t.numel() for t in saved if t.untyped_storage().data_ptr() not in own)
+    assert beyond < 5000 * 16  # the embedded bag alone
 
 
 def test_embedding_a_chunk_at_a_time_is_embedding_the_bag() -> None:

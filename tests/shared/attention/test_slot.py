@@ -15,6 +15,25 @@ def test_permuted_slots_give_permuted_slots_and_masks() -> None:
     torch.testing.assert_close(moved_masks, masks[:, order], atol=1e-12, rtol=1e-12)
 
 
+def test_permuted_gaussians_and_instances_give_permuted_slots() -> None:
+    """Slots that have a Gaussian each are a set with it; instances of a semantic are a set among themselves."""
+    torch.manual_seed(0)
+    x, order = torch.randn(2, 9, 8).double(), torch.tensor([2, 0, 3, 1])
+    two = TwoStageSlots(8, 4, 3).double()
+    noise, one = torch.randn(2, 3, 4, 8).double(), torch.randn(2, 4, 8).double()
+    before, alone = two.stages(x, noise), two.gaussians(x, one)
+    other = two.stages(x, noise[:, [1, 2, 0]])
+    torch.testing.assert_close(other.instances, before.instances[:, :, [1, 2, 0]], atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(other.semantics, before.semantics, atol=1e-12, rtol=1e-12)
+    with torch.no_grad():
+        for parameter in (two.gaussians.mean, two.gaussians.log_sigma):
+            parameter.copy_(parameter[order].clone())
+    moved = two.stages(x, noise[:, :, order])
+    torch.testing.assert_close(two.gaussians(x, one[:, order]), alone[:, order], atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(moved.semantic_masks, before.semantic_masks[:, order], atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(moved.instances, before.instances[:, order], atol=1e-12, rtol=1e-12)
+
+
 def test_permuted_tokens_change_no_slot() -> None:
     torch.manual_seed(0)
     x, order = torch.randn(2, 9, 8).double(), torch.randperm(9)
