@@ -8,11 +8,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-SIDE, PART = 96, 30  # pixels, and frames that are repeated
+SIDE, PART = 96, 15  # pixels, and frames that are repeated
 FORMS = ("propagate", "discover")
 SAME = ()
 AXIS = "frames"
-SIZES = (30, 120, 480)
+SIZES = (15, 60, 240)
 MODES = ("whole command",)
 BIKES = Path(__file__).parents[1] / "data" / "bikes.mp4"
 

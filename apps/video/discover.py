@@ -197,7 +197,12 @@ class Discoverer:
         kept = kept[used[kept] > 0]
         order, contrast = background_first([one[kept] for one in seen])
         kept = kept[order]
-        return lambda frame, keys, before: masks(keys, before)[kept], {"contrast": contrast, "clusters": len(kept)}
+
+        def soft(frame: np.ndarray, keys: Tensor, before: Tensor) -> Tensor:
+            shares = masks(keys, before)[kept]
+            return shares / shares.sum(0).clamp_min(1e-8)  # what the other slots hold is not the background's
+
+        return soft, {"contrast": contrast, "clusters": len(kept)}
 
     def encode(self, frames: np.ndarray) -> Tensor:
         return self.encoder.keys(torch.from_numpy(frames).to(self.device))[0]

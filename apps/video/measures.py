@@ -55,7 +55,12 @@ class _Contour:
         self.edge = contour(mask)
         self.count = np.count_nonzero(self.edge)
         radius = math.ceil(tolerance * math.hypot(*mask.shape))
-        self.near = distance_transform_edt(~self.edge) <= radius if self.count else self.edge
+        self.near = np.zeros_like(self.edge)
+        if self.count:  # beyond this box nothing is near
+            box = tuple(
+                slice(max(0, int(at.min()) - radius), int(at.max()) + radius + 1) for at in np.nonzero(self.edge)
+            )
+            self.near[box] = distance_transform_edt(~self.edge[box]) <= radius
 
 
 def _agreement(a: _Contour, b: _Contour) -> float:

@@ -69,15 +69,19 @@ def window_mean(x: Tensor, radius: int, dim: int) -> Tensor:
 def sharpen(soft: Tensor, frame: np.ndarray, radius: int, epsilon: float = 1e-3) -> Tensor:
     """Soft labels (K, h, w), which sum to one, -> (K, H, W) along the edges of the frame (H, W, 3) uint8.
 
-    `radius` is in pixels; 0: bilinear only. All labels but the first are filtered: what they leave is the first's.
+    `radius` is in pixels; 0: bilinear only. All labels but the first are filtered, where they are the strongest of any
+    cell: what they leave is the first's.
     """
     height, width = frame.shape[:2]
     if not radius or len(soft) < 2:
         return F.interpolate(soft[None], (height, width), mode="bilinear", align_corners=False)[0]
-    grid = (-(-height // STEP), -(-width // STEP))
-    coarse = F.interpolate(soft[None, 1:], grid, mode="bilinear", align_corners=False)[0]
-    image = torch.from_numpy(frame).permute(2, 0, 1).to(soft) / 255
-    others = guided_filter(coarse, image, max(1, round(radius / STEP)), epsilon)
+    others = F.interpolate(soft[None, 1:], (height, width), mode="bilinear", align_corners=False)[0]
+    shown = [k - 1 for k in soft.argmax(0).unique().tolist() if k]
+    if shown:
+        grid = (-(-height // STEP), -(-width // STEP))
+        coarse = F.interpolate(soft[None, 1:][:, shown], grid, mode="bilinear", align_corners=False)[0]
+        image = torch.from_numpy(frame).permute(2, 0, 1).to(soft) / 255
+        others[shown] = guided_filter(coarse, image, max(1, round(radius / STEP)), epsilon)
     return torch.cat([1 - others.sum(0, keepdim=True), others])
 
 

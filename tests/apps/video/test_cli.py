@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from apps.video.masks import decode_rle, read_mask
@@ -76,6 +77,23 @@ def test_discover_by_each_method(
     again = manyheads("discover", source, *given, "--out", tmp_path / "again", *tiny, "--json").json()
     for mask in Path(result["masks"]).glob("*.png"):
         assert mask.read_bytes() == (Path(again["masks"]) / mask.name).read_bytes()
+
+
+def test_slots_that_are_left_out_do_not_become_background() -> None:
+    from apps.video.config import VideoConfig
+    from apps.video.discover import Discoverer
+    from apps.video.encoders import LiteEncoder
+    from apps.video.model import SlotModel
+
+    torch.manual_seed(0)
+    config = VideoConfig.model_validate({"cluster": {"most": 3, "least": 2}})
+    discoverer = Discoverer(config, None, None, LiteEncoder(), seed=0, device="cpu")
+    keys = torch.randn(6, 7, 112)
+    with torch.no_grad():
+        soft, facts = discoverer.by_slots(SlotModel(112, 16, 8, 4), [(keys, keys)])
+        labels = soft(np.zeros((96, 112, 3), np.uint8), keys, keys)
+    assert facts["clusters"] == len(labels) == 3
+    torch.testing.assert_close(labels.sum(0), torch.ones(6, 7))
 
 
 def test_evaluate_makes_masks_and_scores_them_beside_a_baseline(

@@ -30,6 +30,16 @@ def test_a_coarse_mask_takes_the_outline_of_the_image() -> None:
     torch.testing.assert_close(sharpen(soft, frame, 8).sum(0), torch.ones(64, 96))
 
 
+def test_labels_that_are_nowhere_the_strongest_are_left_as_they_are() -> None:
+    frame = np.random.default_rng(0).integers(0, 255, (40, 60, 3)).astype(np.uint8)
+    soft = torch.tensor([0.6, 0.3, 0.1])[:, None, None].repeat(1, 5, 8)
+    soft[:, 2, 3:5] = torch.tensor([0.2, 0.7, 0.1])[:, None]
+    out = sharpen(soft, frame, 6)
+    torch.testing.assert_close(out[2], torch.full((40, 60), 0.1))
+    torch.testing.assert_close(out[1], sharpen(soft[[0, 1]], frame, 6)[1])
+    torch.testing.assert_close(out.sum(0), torch.ones(40, 60))
+
+
 def test_a_flat_image_only_smooths() -> None:
     labels = torch.rand(2, 16, 24)
     out = guided_filter(labels, torch.full((3, 16, 24), 0.5), 2, 1e-3)
