@@ -32,6 +32,7 @@ def prepare(form: str, size: int, mode: str) -> Callable[[], object] | None:
     def direct(x: torch.Tensor) -> torch.Tensor:
         """As the equations read, and as released code does it: every step for all instances before the next."""
         h = torch.relu(reduce(x))
+        assert attention.gate is not None
         hidden = torch.tanh(attention.score(h)) * torch.sigmoid(attention.gate(h))
         return attention.weigh(hidden).mT.softmax(-1) @ h
 

@@ -92,7 +92,7 @@ def place(bag: Bag, slide: Slide) -> tuple[np.ndarray, float]:
 
 def _spacing(coords: np.ndarray) -> float:
     """The side of tiles that a file does not state: the least distance between columns or rows."""
-    steps = np.concatenate([np.diff(np.unique(axis)) for axis in coords.T])
+    steps: np.ndarray = np.concatenate([np.diff(np.unique(axis)) for axis in coords.T])
     steps = steps[steps > 0.5]
     return float(steps.min()) if len(steps) else 256.0
 
@@ -102,7 +102,8 @@ def _sheet(path: Path, slide: Slide, coords: np.ndarray, side: float, weights: n
     tiles, captions = [], []
     for index in np.argsort(-mean, kind="stable")[:top]:
         try:
-            tiles.append(slide.region(*coords[index].astype(int), side, 160))
+            x, y = coords[index].astype(int)
+            tiles.append(slide.region(x, y, side, 160))
         except CorruptTileError:
             tiles.append(np.full((160, 160, 3), 220, np.uint8))
         captions.append(f"{mean[index] * len(mean):.1f} x mean, branch {weights[:, index].argmax() + 1}")

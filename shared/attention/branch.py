@@ -104,7 +104,7 @@ class BranchAttention(nn.Module):
         return stays if mask is None else stays & mask
 
     def _in_chunks(self, x: Tensor, keep: Tensor | None, draw, embed: Embed, masking: bool) -> tuple[Tensor, Tensor]:
-        """The softmax of what has been read so far: its highest logit, the sum of its weights, and their sum of x."""
+        """Of each chunk its highest logit, the sum of its weights and their sum of x; these make the softmax."""
         parts, mask = x.split(self.chunk, 1), None if keep is None else keep[:, None, :]
         if masking:  # the strongest of the whole bag are known only when it has been read
             with torch.no_grad():
@@ -120,23 +120,20 @@ class BranchAttention(nn.Module):
             weights = weights if stays is None else weights * stays
             return logits, high, weights.sum(-1, keepdim=True), weights @ part
 
-        found, highest, total, pooled = [], None, None, None
+        found = []
         for number, part in enumerate(parts):
             stays = None if mask is None else mask[..., number * self.chunk : number * self.chunk + part.shape[1]]
-            again = torch.is_grad_enabled()  # a chunk is then read again in the backward pass, and not kept
-            logits, high, mass, summed = (
-                checkpoint(read, part, stays, use_reentrant=False) if again else read(part, stays)
-            )
-            found.append(logits)
-            if highest is None:
-                highest, total, pooled = high, mass, summed
-                continue
-            before, highest = highest, torch.maximum(highest, high)
-            shrink, scale = (before - highest).exp(), (high - highest).exp()
-            total, pooled = total * shrink + mass * scale, pooled * shrink + summed * scale
-        assert total is not None
-        total = total.clamp_min(torch.finfo(x.dtype).tiny)  # a bag of which nothing is open: 0, not NaN
-        weights = (torch.cat(found, -1) - highest).exp() / total
+            if torch.is_grad_enabled():  # read again in the backward pass, and not kept
+                found.append(checkpoint(read, part, stays, use_reentrant=False))
+            else:
+                found.append(read(part, stays))
+        logits = torch.cat([one[0] for one in found], -1)
+        high, mass, summed = (torch.stack([one[index] for one in found]) for index in (1, 2, 3))
+        highest = high.amax(0)
+        scale = (high - highest).exp()
+        # At least the smallest number: a bag of which nothing is open is 0, not NaN.
+        total = (mass * scale).sum(0).clamp_min(torch.finfo(logits.dtype).tiny)
+        pooled, weights = (summed * scale).sum(0), (logits - highest).exp() / total
         return pooled / total, weights if mask is None else weights * mask
 
 
