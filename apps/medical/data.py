@@ -199,13 +199,12 @@ class SegmentationData(lightning.LightningDataModule):
         return {"x": images, "y": labels}
 
     def val_dataloader(self) -> DataLoader:
-        cases = self.dataset.splits["valid"]
-        size = 4 * self.batch
-        groups = [
-            (i, list(range(start, min(start + size, len(one.images)))))
-            for i, one in enumerate(cases)
-            for start in range(0, len(one.images), size)
-        ]
+        groups = []
+        for i, one in enumerate(self.dataset.splits["valid"]):
+            # Small enough for each process to have one: a process without any batch ends the training.
+            size = max(1, min(4 * self.batch, len(one.images) // self.processes))
+            slices = range(len(one.images))
+            groups += [(i, list(slices[start : start + size])) for start in slices[::size]]
         return DataLoader(groups, batch_sampler=[[i] for i in range(len(groups))], collate_fn=self.collate_whole)
 
     def collate_whole(self, groups: list[tuple[int, list[int]]]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from apps.video.config import TokencutConfig
 from apps.video.motion import own_motion
-from apps.video.tokencut import contrast_of, tokencut
+from apps.video.tokencut import tokencut
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Rule:
     mean: Tensor
     deviation: Tensor
     weights: Tensor  # (C + 1,)
-    contrast: float  # how far apart the two sides are, from 0 to 1
+    contrast: float  # how well it tells the two sides apart: the share of their variance that it explains
 
     def label(self, keys: Tensor) -> Tensor:
         """Keys (h, w, C) -> soft labels (2, h, w)."""
@@ -46,8 +46,10 @@ def fit_rule(keys: Tensor, mask: Tensor) -> Rule:
     x = features_of(flat, mean, deviation)
     weight = torch.where(part, 1 / part.sum().clamp_min(1), 1 / (~part).sum().clamp_min(1))
     gram = (x * weight[:, None]).T @ x + 0.1 * torch.eye(x.shape[1], device=x.device)
-    rule = torch.linalg.solve(gram, (x * weight[:, None]).T @ (part.float() * 2 - 1))
-    return Rule(mean, deviation, rule, sum(map(contrast_of, keys.flatten(1, 2), mask.flatten(1))) / len(keys))
+    wanted = part.float() * 2 - 1
+    rule = torch.linalg.solve(gram, (x * weight[:, None]).T @ wanted)
+    missed = float((weight * (x @ rule - wanted).square()).sum() / weight.sum())
+    return Rule(mean, deviation, rule, max(0.0, 1 - missed) if part.any() and not part.all() else 0.0)
 
 
 def salient(salience: Tensor, above: float) -> Tensor:

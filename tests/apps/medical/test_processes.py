@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 import cli
+from apps.medical.config import DataConfig, MedicalConfig
+from apps.medical.data import SegmentationData
+from apps.medical.train import load
 
 ROOT = Path(cli.__file__).parent
 
@@ -26,6 +29,17 @@ def curve(data: Path, out: Path, count: int, settings: list[str]) -> list[tuple[
     assert json.loads(done.stdout)["epochs"] == 2
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [(row["train/loss"], row["valid/dice"]) for row in rows]
+
+
+@pytest.mark.parametrize("processes", [1, 2, 5])
+def test_every_process_has_slices_to_validate_on(processes: int, balls: Path) -> None:
+    config = MedicalConfig(data=DataConfig(patch=(16, 16)))
+    dataset = load(config, balls)
+    assert len(dataset.splits["valid"]) == 1
+    data = SegmentationData(dataset, config.data, batch=20, steps=1, seed=0, processes=processes)
+    batches = list(data.val_dataloader())
+    assert len(batches) >= processes
+    assert sum(len(batch["y"]) for batch in batches) == 12
 
 
 @pytest.mark.slow

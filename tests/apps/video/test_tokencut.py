@@ -98,7 +98,8 @@ def test_one_rule_for_all_frames_outvotes_a_wrong_mask() -> None:
     wrong = masks.clone()
     wrong[0] = masks[3]
     rule = fit_rule(keys, wrong)
-    assert 0 < rule.contrast < 1
+    assert 0.5 < rule.contrast < 1
+    assert fit_rule(keys, torch.rand(masks.shape) > 0.9).contrast < 0.3  # what looks like all the rest
     for one, mask in zip(keys, masks, strict=True):
         soft = rule.label(one)
         torch.testing.assert_close(soft.sum(0), torch.ones(8, 10))
