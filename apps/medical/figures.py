@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from apps.medical.geometry import PLANES, Grid
+from apps.medical.geometry import Grid
 from apps.medical.volumes import Volume
 from shared.report.figures import COLOURS, new_figure, save_figure
 
@@ -120,14 +120,6 @@ def overlay(
     if title:
         figure.suptitle(title, fontsize=10)
     save_figure(figure, path)
-
-
-def plane_name(grid: Grid, volume: Volume) -> str:
-    """The plane that the slices lie in, by the anatomy."""
-    import nibabel
-
-    towards = nibabel.orientations.io_orientation(volume.affine)
-    return PLANES[int(towards[grid.order[0], 0])]
 
 
 def strip(path: Path, rows: list[dict], measure: str = "dice") -> None:

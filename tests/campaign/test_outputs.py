@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -96,6 +97,9 @@ def on_a_full_disk(size: int, work: Callable[[], Any]) -> tuple[int, str, str]:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
+        # Python itself would leave cut-off .pyc files in the environment, which every later import fails on.
+        sys.dont_write_bytecode = True
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
         try:
             os.write(writing, json.dumps(work()[:3]).encode())
