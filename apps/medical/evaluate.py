@@ -2,6 +2,7 @@
 
 import csv
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +115,12 @@ def compared(one: Slices, found: np.ndarray, real: np.ndarray, labels: list[str]
             box = _around(a | b)
             pair = [torch.from_numpy(np.ascontiguousarray(mask[box]))[None, None].float() for mask in (a, b)]
             for unit, spacing in (("mm", list(one.grid.spacing)), ("voxels", [1.0, 1.0, 1.0])):
-                msd = compute_average_surface_distance(*pair, include_background=True, symmetric=True, spacing=spacing)
-                hd = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=spacing)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", FutureWarning)  # MONAI warns of an argument that it passes itself
+                    msd = compute_average_surface_distance(
+                        *pair, include_background=True, symmetric=True, spacing=spacing
+                    )
+                    hd = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=spacing)
                 row |= {f"msd_{unit}": float(msd), f"hd95_{unit}": float(hd)}
         else:
             row["present"] = "prediction only" if sizes[0] else "truth only"
