@@ -46,7 +46,7 @@ def shipped_configs(folder: Path) -> list[str]:
 
 def find_config(path: Path | None, folder: Path) -> Path | None:
     """A user's file as it is; the bare name of a config shipped in `folder` as its file."""
-    if path is not None and not path.exists() and path.suffix == "" and path.name == str(path):
+    if path is not None and not path.is_file() and path.suffix == "" and path.name == str(path):
         shipped = folder / f"{path}.toml"
         if shipped.exists():
             return shipped

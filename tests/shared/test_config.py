@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from shared.config import Config, load_config, write_config
+from shared.config import Config, find_config, load_config, write_config
 from shared.errors import InputError
 
 
@@ -80,3 +80,17 @@ def test_errors_are_one_line_that_names_the_place(tmp_path: Path, text: str, set
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         load_config(Whole, tmp_path / "none.toml")
+
+
+def test_a_folder_of_that_name_does_not_hide_a_shipped_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shipped").mkdir()
+    (tmp_path / "shipped" / "demo.toml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    assert find_config(Path("demo"), tmp_path / "shipped") == tmp_path / "shipped" / "demo.toml"
+    assert find_config(Path("other"), tmp_path / "shipped") == Path("other")
+    (tmp_path / "demo").rmdir()
+    (tmp_path / "demo").write_text("")
+    assert find_config(Path("demo"), tmp_path / "shipped") == Path("demo")  # a file of the user's goes first
