@@ -114,7 +114,9 @@ def test_killed_work_is_done_again(
     done = work(out, *([resume] if resume else []))
     assert done.code == 0, done.err
     assert not half_written(out)
-    # Pages and JSON name the folder and the time; the results themselves are the same bytes.
-    whole, again = ({k: v for k, v in state(tmp_path / one).items() if not k.endswith((".html", ".json"))}
+    # Pages and JSON name the folder and the time, and an encoder of video with threads has no fixed bytes; what else is
+    # written is the same to the byte.
+    loose = (".html", ".json", ".mp4")
+    whole, again = ({name: "" if name.endswith(loose) else what for name, what in state(tmp_path / one).items()}
                     for one in ("whole", "out"))  # fmt: skip
     assert again == whole
