@@ -7,7 +7,7 @@ import numpy as np
 
 from apps.video.masks import read_mask
 from shared.errors import InputError
-from shared.io.video import IMAGES, image_files
+from shared.io.video import IMAGES
 
 RESOLUTIONS = ("480p", "Full-Resolution", "240p")
 ANNOTATIONS = ("Annotations", "Annotations_unsupervised")
@@ -21,10 +21,6 @@ class Sequence:
     name: str
     frames: Path
     masks: dict[str, Path]
-
-    def stems(self) -> list[str]:
-        """The stem of every frame, which its mask shares: of the image, or its number in five digits."""
-        return [file.stem for file in image_files(self.frames)] if self.frames.is_dir() else []
 
 
 def find_sequences(root: Path, split: str | None = None, names: list[str] | None = None) -> list[Sequence]:
