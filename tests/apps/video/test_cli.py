@@ -64,6 +64,19 @@ def test_propagate_from_a_middle_frame_in_both_directions(
             assert jaccard(found == label, truth == label) > 0.6, (stem, label)
 
 
+def test_a_mask_that_propagate_wrote_is_told_by_its_name_also_for_a_file(
+    manyheads: Manyheads, clips: Path, tmp_path: Path, tiny: list[str]
+) -> None:
+    """It is marked anew and given again: 00005.png belongs to frame 5 of a video file as of a folder."""
+    from shared.io.video import write_video
+
+    with Video(clips / "JPEGImages" / "clip-001") as video:
+        file = write_video(tmp_path / "clip.mp4", iter(video.read(range(8))), 5)
+    mask = clips / "Annotations" / "clip-001" / "00005.png"
+    result = manyheads("propagate", file, "--mask", mask, "--out", tmp_path / "p", *tiny, "--json").json()
+    assert result["given_frame"] == 5
+
+
 @pytest.mark.parametrize("method", ["salient", "tokencut", "attention", "slots"])
 def test_discover_by_each_method(
     manyheads: Manyheads, clips: Path, trained: dict[str, Path], tmp_path: Path, tiny: list[str], method: str
