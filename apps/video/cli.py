@@ -174,7 +174,7 @@ def evaluate(
 ) -> None:
     """J, F and J&F on annotated sequences in DAVIS's layout."""
     settings = _settings(config, sets)
-    from apps.video.evaluate import run as work
+    from apps.video.evaluate import evaluate as work
 
     result = work(
         settings,

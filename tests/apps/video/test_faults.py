@@ -131,6 +131,19 @@ def test_results_that_cannot_be_scored(refused: Refused, tmp_path: Path, clips: 
     assert "has 21 proposals; DAVIS takes 20" in refused(*one, "--out", tmp_path)
 
 
+def test_sequences_that_cannot_be_scored(refused: Refused, tmp_path: Path, clips: Path) -> None:
+    """Too few frames scored 0 in silence; without an object there was an internal error."""
+    from apps.video.synthetic import synthesise
+
+    synthesise(tmp_path / "short", clips=1, frames=2, objects=1, size=96, seed=1)
+    line = refused("evaluate", "--data", tmp_path / "short", "--out", "made")
+    assert "clip-000 has 2 annotated frames, of which the first and the last do not count" in line
+    synthesise(tmp_path / "void", clips=1, frames=4, objects=0, size=96, seed=1)
+    assert "00000.png: marks no object" in refused("evaluate", "--data", tmp_path / "void", "--out", "made")
+    masks = ["--masks", tmp_path / "void", "--method", "slots", "--out", tmp_path]
+    assert "marks no object in any frame" in refused("evaluate", "--data", tmp_path / "void", *masks)
+
+
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("method", ["salient", "tokencut", "attention", "slots"])
 def test_short_clips_are_no_fault(
