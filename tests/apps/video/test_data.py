@@ -101,6 +101,23 @@ def test_encoders_keep_their_protocol() -> None:
         pick_device("tpu")
 
 
+def test_weights_are_known_by_their_content(tmp_path: Path) -> None:
+    """Two files of one name are two encoders: the keys of the one are not remembered for the other."""
+    from apps.video.encoders import load_encoder
+    from apps.video.remember import Remembering
+
+    frames = torch.randint(0, 255, (1, 32, 48, 3), dtype=torch.uint8)
+    found = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        torch.save(VisionTransformer(16, 64, 1, 1, 2).state_dict(), tmp_path / "vit.pth")
+        encoder = load_encoder(tmp_path / "vit.pth")
+        with torch.inference_mode():
+            found.append((encoder.name, Remembering(encoder, tmp_path).keys(frames)[0]))
+    assert found[0][0] != found[1][0]
+    assert not torch.allclose(found[0][1], found[1][1])
+
+
 def test_salience_lies_on_the_grid_of_the_keys() -> None:
     frames = torch.randint(0, 255, (2, 70, 100, 3), dtype=torch.uint8)
     lite, vit = LiteEncoder(), ViTEncoder(VisionTransformer(16, 24, 2, 2), "small")
