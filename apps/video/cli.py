@@ -55,7 +55,7 @@ def discover(
     device: command.DeviceOption = "auto",
     as_json: command.JsonOption = False,
 ) -> None:
-    """Find the objects of a video without being told any: masks, overlay, run lengths, contact sheet."""
+    """Find the objects of a video without being told any: masks, overlay, matte, run lengths, sheet."""
     settings = _settings(config, sets)
     from apps.video.discover import discover as work
 

@@ -31,8 +31,8 @@ def propagate(
 ) -> dict:
     """Carry the objects in `mask`, which belongs to frame `frame` (None: told by its name, else 0), through `source`.
 
-    Writes the masks in DAVIS's layout, an overlay, run lengths, a contact sheet and propagation.json; returns the
-    latter. Raises InputError for a mask without objects, of another shape, or with more labels than fit.
+    Writes what `apps.video.outputs` lists, and NAME.propagation.json, which is returned too.
+    Raises InputError for a mask without objects, of another shape, or with more labels than fit.
     """
     labels = read_mask(mask)
     with Video(source, config.features.size) as video:

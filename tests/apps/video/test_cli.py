@@ -35,6 +35,10 @@ def check_outputs(result: dict, frames: int, size: tuple[int, int]) -> None:
         assert image.size == (size[1], size[0])
     with Video(result["overlay"]) as video:
         assert sum(len(chunk.frames) for chunk in video.chunks()) == frames
+    with Video(result["matte"]) as video:
+        (last,) = video.read([frames - 1])
+    labels = read_mask(masks[-1])
+    assert ((last[: size[0], : size[1]].mean(-1) > 127) != (labels > 0)).mean() < 0.02
     runs = json.loads(Path(result["rle"]).read_text())
     for entry in runs["annotations"][:3]:
         mask = decode_rle(entry["segmentation"])

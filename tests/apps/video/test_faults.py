@@ -97,6 +97,21 @@ def test_masks_that_do_not_fit(refused: Refused, tmp_path: Path, clips: Path) ->
     assert "has 8 frames" in refused("propagate", source, "--mask", "good.png", "--frame", 8, "--out", "made")
 
 
+def test_what_is_the_users_own_is_not_overwritten(refused: Refused, tmp_path: Path, clips: Path) -> None:
+    """The overlay is called like the video, and masks lie like annotations."""
+    import shutil
+
+    video = write_video(tmp_path / "clip.mp4", (frame() for _ in range(3)), 5)
+    write_mask(tmp_path / "mask.png", np.ones((64, 96), np.uint8))
+    assert "clip.mp4: would be overwritten" in refused("propagate", video, "--mask", "mask.png", "--out", tmp_path)
+    assert "clip.mp4: would be overwritten" in refused("discover", "clip.mp4", "--out", ".")
+    data = tmp_path / "data"
+    shutil.copytree(clips, data)
+    assert "whose annotations would be overwritten" in refused("evaluate", "--data", data, "--out", data)
+    source, mask = data / "JPEGImages" / "clip-000", data / "Annotations" / "clip-000" / "00000.png"
+    assert "whose annotations would be overwritten" in refused("propagate", source, "--mask", mask, "--out", data)
+
+
 def test_options_that_do_not_fit(refused: Refused, clips: Path, trained: dict[str, Path]) -> None:
     source = clips / "JPEGImages" / "clip-000"
     assert "needs a model that train made" in refused("discover", source, "--method", "slots")
