@@ -69,7 +69,7 @@ def annotated(data: Path, kind: str, split: str | None, names: list[str] | None)
     if not sequences:
         raise InputError(f"{data}: has no annotations; give Annotations/<sequence>/<frame>.png")
     for sequence in sequences:
-        count, first = len(sequence.masks), min(sequence.masks)
+        count, first = len(sequence.masks), next(iter(sequence.masks))
         if count < 3:
             raise InputError(
                 f"{data}: {sequence.name} has {count} annotated frames, of which the first and the last do not count; "
@@ -121,12 +121,12 @@ def guesses(first: np.ndarray, kind: str) -> dict[str, np.ndarray]:
 
 def score(sequence: Sequence, folder: Path, kind: str) -> tuple[list[dict], dict[str, list[dict]]]:
     """The rows of a sequence, one an object, and those of each baseline of `guesses`."""
-    stems = sorted(sequence.masks)[1:-1]
+    first_stem, *stems, _ = sequence.masks
     files = find_masks(folder)
     missing = [stem for stem in stems if stem not in files]
     if missing:
         raise InputError(f"{folder}: has no {missing[0]}.png; every annotated frame needs a mask")
-    first = truth(sequence, min(sequence.masks))[0]
+    first = truth(sequence, first_stem)[0]
     wanted = sorted({int(label) for stem in sequence.masks for label in np.unique(truth(sequence, stem)[0])} - {0})
     if kind == "propagation":
         wanted = np.unique(first[first > 0]).tolist()
@@ -221,7 +221,7 @@ def maker(
         encoder = load_encoder(weights, device)
 
         def carried(sequence: Sequence, video: Video, folder: MaskFolder) -> None:
-            stem = min(sequence.masks)
+            stem = next(iter(sequence.masks))
             labels, _ = truth(sequence, stem)
             given = folder.stems.index(stem)
             folder.add(given, labels, 1.0)
