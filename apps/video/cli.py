@@ -40,6 +40,108 @@ def _settings(config: Path | None, sets: list[str] | None):
 
 
 @app.command()
+def pretrain(
+    data: command.DataOption = None,
+    out: command.OutOption = Path("runs/video-encoder"),
+    split: Split = None,
+    only: Only = None,
+    config: command.ConfigOption = None,
+    sets: command.SetOption = None,
+    seed: command.SeedOption = 0,
+    resume: command.ResumeOption = False,
+    device: command.DeviceOption = "auto",
+    devices: command.DevicesOption = "auto",
+    num_nodes: command.NumNodesOption = 1,
+    strategy: command.StrategyOption = "auto",
+    precision: command.PrecisionOption = "32-true",
+    as_json: command.JsonOption = False,
+) -> None:
+    """Train a small ViT on your own frames by self-distillation, as DINO does; give it as --weights."""
+    settings = _settings(config, sets)
+    from apps.video.pretrain import pretrain as work
+    from shared.training.trainer import Hardware
+
+    hardware = Hardware(device, devices, num_nodes, strategy, precision)
+    command.emit(
+        work(settings, data, out, split=split, names=only, seed=seed, resume=resume, hardware=hardware), as_json
+    )
+
+
+@app.command()
+def train(
+    data: command.DataOption = None,
+    out: command.OutOption = Path("runs/video"),
+    weights: Weights = None,
+    split: Split = None,
+    only: Only = None,
+    config: command.ConfigOption = None,
+    sets: command.SetOption = None,
+    seed: command.SeedOption = 0,
+    resume: command.ResumeOption = False,
+    device: command.DeviceOption = "auto",
+    devices: command.DevicesOption = "auto",
+    num_nodes: command.NumNodesOption = 1,
+    strategy: command.StrategyOption = "auto",
+    precision: command.PrecisionOption = "32-true",
+    as_json: command.JsonOption = False,
+) -> None:
+    """Train the spatio-temporal block or the slots on videos without labels."""
+    settings = _settings(config, sets)
+    from apps.video.train import train as work
+    from shared.training.trainer import Hardware
+
+    hardware = Hardware(device, devices, num_nodes, strategy, precision)
+    result = work(
+        settings, data, out, weights=weights, split=split, names=only, seed=seed, resume=resume, hardware=hardware
+    )
+    command.emit(result, as_json)
+
+
+@app.command()
+def evaluate(
+    data: command.DataOption = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            "--masks", help="Masks in DAVIS's layout to score; left out: --method makes them.", show_default=False
+        ),
+    ] = None,
+    method: Annotated[
+        Literal["propagate", "salient", "tokencut", "attention", "slots"],
+        typer.Option("--method", help="What makes the masks, or made them."),
+    ] = "propagate",
+    checkpoint: command.CheckpointOption = None,
+    weights: Weights = None,
+    split: Split = None,
+    only: Only = None,
+    out: command.OutOption = Path("runs/video-evaluation"),
+    config: command.ConfigOption = None,
+    sets: command.SetOption = None,
+    seed: command.SeedOption = 0,
+    device: command.DeviceOption = "auto",
+    as_json: command.JsonOption = False,
+) -> None:
+    """J, F and J&F on annotated sequences in DAVIS's layout."""
+    settings = _settings(config, sets)
+    from apps.video.evaluate import evaluate as work
+
+    result = work(
+        settings,
+        data,
+        out,
+        masks=masks,
+        method=method,
+        checkpoint=checkpoint,
+        weights=weights,
+        split=split,
+        names=only,
+        seed=seed,
+        device=device,
+    )
+    command.emit(result, as_json)
+
+
+@app.command()
 def discover(
     video: VideoFile,
     method: Annotated[
@@ -91,108 +193,6 @@ def propagate(
 
 
 @app.command()
-def train(
-    data: command.DataOption = None,
-    out: command.OutOption = Path("runs/video"),
-    weights: Weights = None,
-    split: Split = None,
-    only: Only = None,
-    config: command.ConfigOption = None,
-    sets: command.SetOption = None,
-    seed: command.SeedOption = 0,
-    resume: command.ResumeOption = False,
-    device: command.DeviceOption = "auto",
-    devices: command.DevicesOption = "auto",
-    num_nodes: command.NumNodesOption = 1,
-    strategy: command.StrategyOption = "auto",
-    precision: command.PrecisionOption = "32-true",
-    as_json: command.JsonOption = False,
-) -> None:
-    """Train the spatio-temporal block or the slots on videos without labels."""
-    settings = _settings(config, sets)
-    from apps.video.train import train as work
-    from shared.training.trainer import Hardware
-
-    hardware = Hardware(device, devices, num_nodes, strategy, precision)
-    result = work(
-        settings, data, out, weights=weights, split=split, names=only, seed=seed, resume=resume, hardware=hardware
-    )
-    command.emit(result, as_json)
-
-
-@app.command()
-def pretrain(
-    data: command.DataOption = None,
-    out: command.OutOption = Path("runs/video-encoder"),
-    split: Split = None,
-    only: Only = None,
-    config: command.ConfigOption = None,
-    sets: command.SetOption = None,
-    seed: command.SeedOption = 0,
-    resume: command.ResumeOption = False,
-    device: command.DeviceOption = "auto",
-    devices: command.DevicesOption = "auto",
-    num_nodes: command.NumNodesOption = 1,
-    strategy: command.StrategyOption = "auto",
-    precision: command.PrecisionOption = "32-true",
-    as_json: command.JsonOption = False,
-) -> None:
-    """Train a small ViT on your own frames by self-distillation, as DINO does; give it as --weights."""
-    settings = _settings(config, sets)
-    from apps.video.pretrain import pretrain as work
-    from shared.training.trainer import Hardware
-
-    hardware = Hardware(device, devices, num_nodes, strategy, precision)
-    command.emit(
-        work(settings, data, out, split=split, names=only, seed=seed, resume=resume, hardware=hardware), as_json
-    )
-
-
-@app.command()
-def evaluate(
-    data: command.DataOption = None,
-    masks: Annotated[
-        Path | None,
-        typer.Option(
-            "--masks", help="Masks in DAVIS's layout to score; left out: --method makes them.", show_default=False
-        ),
-    ] = None,
-    method: Annotated[
-        Literal["propagate", "salient", "tokencut", "attention", "slots"],
-        typer.Option("--method", help="What makes the masks, or made them."),
-    ] = "propagate",
-    checkpoint: command.CheckpointOption = None,
-    weights: Weights = None,
-    split: Split = None,
-    only: Only = None,
-    out: command.OutOption = Path("runs/video-evaluation"),
-    config: command.ConfigOption = None,
-    sets: command.SetOption = None,
-    seed: command.SeedOption = 0,
-    device: command.DeviceOption = "auto",
-    as_json: command.JsonOption = False,
-) -> None:
-    """J, F and J&F on annotated sequences in DAVIS's layout."""
-    settings = _settings(config, sets)
-    from apps.video.evaluate import evaluate as work
-
-    result = work(
-        settings,
-        data,
-        out,
-        masks=masks,
-        method=method,
-        checkpoint=checkpoint,
-        weights=weights,
-        split=split,
-        names=only,
-        seed=seed,
-        device=device,
-    )
-    command.emit(result, as_json)
-
-
-@app.command()
 def explain(
     video: VideoFile,
     point: Annotated[str, typer.Option("--point", metavar="X,Y", help="The pixel that is asked about.")],
@@ -232,6 +232,17 @@ def synthesise(
 @app.command()
 def info(checkpoint: command.CheckpointOption = None, as_json: command.JsonOption = False) -> None:
     """What a model is: method, size, data, figures; and which configurations come with the app."""
-    from apps.video.explain import info as work
+    from apps.video.config import CONFIGS
+    from shared.config import shipped_configs
+    from shared.training.checkpoint import load_model
 
-    command.emit(work(checkpoint), as_json)
+    if checkpoint is None:
+        facts: dict = {
+            "methods": ["propagate", "salient", "tokencut", "attention", "slots"],
+            "encoder": "efficientnet-lite0, or a DINO file or a run of pretrain given by --weights",
+            "note": "no trained model is shipped; train one, or use propagate, salient and tokencut, which need none",
+        }
+    else:
+        state, card = load_model(checkpoint, "video")
+        facts = {"model": str(checkpoint), "parameters": sum(value.numel() for value in state.values()), **card}
+    command.emit({**facts, "shipped_configs": shipped_configs(CONFIGS)}, as_json)
