@@ -33,6 +33,10 @@ def check_outputs(result: dict, frames: int, size: tuple[int, int]) -> None:
         assert image.size == (size[1], size[0])
     with Video(result["overlay"]) as video:
         assert sum(len(chunk.frames) for chunk in video.chunks()) == frames
+    with Video(result["matte"]) as video:
+        (last,) = video.read([frames - 1])
+    labels = read_mask(masks[-1])
+    assert ((last[: size[0], : size[1]].mean(-1) > 127) != (labels > 0)).mean() < 0.02
     runs = json.loads(Path(result["rle"]).read_text())
     for entry in runs["annotations"][:3]:
         mask = decode_rle(entry["segmentation"])
@@ -60,6 +64,19 @@ def test_propagate_from_a_middle_frame_in_both_directions(
         found, truth = read_mask(masks / f"{stem}.png"), read_mask(mask.with_stem(stem))
         for label in (1, 2):
             assert jaccard(found == label, truth == label) > 0.6, (stem, label)
+
+
+def test_a_mask_that_propagate_wrote_is_told_by_its_name_also_for_a_file(
+    manyheads: Manyheads, clips: Path, tmp_path: Path, tiny: list[str]
+) -> None:
+    """It is marked anew and given again: 00005.png belongs to frame 5 of a video file as of a folder."""
+    from shared.io.video import write_video
+
+    with Video(clips / "JPEGImages" / "clip-001") as video:
+        file = write_video(tmp_path / "clip.mp4", iter(video.read(range(8))), 5)
+    mask = clips / "Annotations" / "clip-001" / "00005.png"
+    result = manyheads("propagate", file, "--mask", mask, "--out", tmp_path / "p", *tiny, "--json").json()
+    assert result["given_frame"] == 5
 
 
 @pytest.mark.parametrize("method", ["salient", "tokencut", "attention", "slots"])
