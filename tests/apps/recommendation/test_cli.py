@@ -5,7 +5,6 @@ import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import pytest
 
 import cli
 from shared.errors import ManyheadsError
+from tests.command_line import Manyheads
 
-Manyheads = Callable[..., Any]
 Rows = list[list[int]]
 
 ITEMS = [f"sku-{chr(97 + i // 10)}{i % 10}" for i in range(40)]  # as in conftest
