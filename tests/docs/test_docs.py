@@ -76,6 +76,15 @@ def test_the_navigation_holds_every_page_once() -> None:
     assert sorted(listed) == sorted(page.relative_to(ROOT / "docs" / "pages").as_posix() for page in PAGES)
 
 
+def test_pictures_are_small_and_shown() -> None:
+    texts = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    pictures = [file for kind in ("png", "jpg") for file in (ROOT / "docs" / "pages").rglob(f"*.{kind}")]
+    assert pictures
+    for file in pictures:
+        assert file.stat().st_size < 150_000, name(file)
+        assert f"]({file.name})" in texts, f"no page beside {name(file)} shows it"
+
+
 # Commands
 
 
