@@ -198,7 +198,7 @@ def evaluate(
 ) -> None:
     """AUROC, accuracy, macro F1, calibration, with intervals over patients."""
     from apps.wsi.classifier import load
-    from apps.wsi.predict import evaluate as work
+    from apps.wsi.evaluate import evaluate as work
 
     command.emit(work(load(checkpoint, device), data, labels, split, out), as_json)
 
@@ -257,7 +257,7 @@ def explain(
 ) -> None:
     """How concentrated attention is, and how much the branches overlap."""
     from apps.wsi.classifier import load
-    from apps.wsi.heatmap import explain as work
+    from apps.wsi.explain import explain as work
 
     command.emit(work(load(checkpoint, device), data, out, mpp), as_json)
 
@@ -276,7 +276,7 @@ def compare(
 ) -> None:
     """Trained models on the same slides, with paired tests against the first."""
     from apps.wsi.classifier import load
-    from apps.wsi.predict import compare as work
+    from apps.wsi.compare import compare as work
 
     command.emit(work([load(one, device) for one in checkpoints], data, labels, split, out), as_json)
 
