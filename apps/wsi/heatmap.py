@@ -1,11 +1,12 @@
 """`heatmap`: where a model looks on a slide, as pictures, for QuPath, and as a page to zoom in."""
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
-from apps.wsi.bags import Bag
-from apps.wsi.classifier import Classifier, bag_of
+from apps.wsi.classifier import Classifier, bag_of, features_of
+from apps.wsi.layouts import Features, in_pixels
 from apps.wsi.metrics import attention_measures
 from apps.wsi.overlay import draw_branches, draw_heatmap, draw_sheet
 from apps.wsi.qupath import read_regions, write_geojson
@@ -34,30 +35,26 @@ def heatmap(
     QuPath's GeoJSON, also how well attention finds the tiles of which half or more lies in them.
     Raises InputError when the features have no coords, or coords that do not lie on the slide.
     """
-    bag, found = bag_of(classifier, features or path, mpp)
-    slide = open_slide(path, mpp or found.mpp)
-    if found.unit == "um" and found.mpp is None and bag.coords is not None:  # STAMP: the slide knows what a pixel is
-        bag = Bag(
-            bag.name, bag.features, None, bag.patient, bag.coords / slide.mpp, (bag.tile or 0) / slide.mpp or None
-        )
-    coords, side = place(bag, slide)
-    truth = None
-    if annotations is not None:
-        truth = tissue_share(read_regions(annotations, slide.size), coords, side, slide.size) >= 0.5
-    logits, weights = classifier.predict([bag])
-    chance = classifier.probabilities(logits)[0]
-    prediction = classifier.classes[int(chance.argmax())]
-    chances = {name: float(p) for name, p in zip(classifier.classes, chance, strict=True)}
-    folder = output_folder(out / slide.name)
-    image = slide.thumbnail(longest)
-    scale = image.shape[1] / slide.size[0]
-    weight = weights[0]
-    title = f"{prediction}: {100 * chances[prediction]:.1f} %, mean of {len(weight)} branches"
-    draw_heatmap(folder / "heatmap.png", image, coords, side, weight, scale, title)
-    draw_branches(folder / "branches.png", image, coords, side, weight, scale)
-    write_geojson(folder / "attention.geojson", coords, side, weight, slide.name, chances)
-    _sheet(folder / "top_tiles.png", slide, coords, side, weight, top)
-    write_viewer(folder / "viewer.html", slide, coords, side, weight, title)
+    found = features_of(classifier, features or path, mpp)
+    with closing(open_slide(path, mpp or found.mpp)) as slide:
+        found = in_pixels(found, slide.mpp)
+        coords, side = place(found, slide)
+        truth = None
+        if annotations is not None:
+            truth = tissue_share(read_regions(annotations, slide.size), coords, side, slide.size) >= 0.5
+        logits, (weight,) = classifier.predict([bag_of(found)])
+        chance = classifier.probabilities(logits)[0]
+        prediction = classifier.classes[int(chance.argmax())]
+        chances = {name: float(p) for name, p in zip(classifier.classes, chance, strict=True)}
+        folder = output_folder(out / slide.name)
+        image = slide.thumbnail(longest)
+        scale = image.shape[1] / slide.size[0]
+        title = f"{prediction}: {100 * chances[prediction]:.1f} %, mean of {len(weight)} branches"
+        draw_heatmap(folder / "heatmap.png", image, coords, side, weight, scale, title)
+        draw_branches(folder / "branches.png", image, coords, side, weight, scale)
+        write_geojson(folder / "attention.geojson", coords, side, weight, slide.name, chances)
+        _sheet(folder / "top_tiles.png", slide, coords, side, weight, top)
+        write_viewer(folder / "viewer.html", slide, coords, side, weight, title)
     result = {
         "slide": slide.name,
         "model": str(classifier.path),
@@ -70,17 +67,16 @@ def heatmap(
     if truth is not None:
         result["annotated_tiles"] = int(truth.sum())
     write_json(folder / "heatmap.json", {**result, "coords": coords, "side": side, "attention": weight})
-    slide.close()
     return {**result, "written": str(folder)}
 
 
-def place(bag: Bag, slide: Slide) -> tuple[np.ndarray, float]:
+def place(found: Features, slide: Slide) -> tuple[np.ndarray, float]:
     """The tiles' corners and their side in pixels of level 0. Raises InputError when they are not on the slide."""
-    where = bag.source or bag.name
-    if bag.coords is None:
+    where = found.source or found.name
+    if found.coords is None:
         raise InputError(f"{where}: has no coords; a heat map needs them, extract the features with their places")
-    coords = np.asarray(bag.coords, dtype=np.float64)
-    side = bag.tile or _spacing(coords)
+    coords = np.asarray(found.coords, dtype=np.float64)
+    side = found.tile or _spacing(coords)
     if (coords < -side).any() or (coords > np.array(slide.size)).any():
         raise InputError(
             f"{where}: its coords reach {coords.max(0).astype(int).tolist()}, the slide is {slide.size}; "

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -119,6 +119,20 @@ def _read_group(group: Any, name: str, path: Path) -> Features:
 
 def _text(value: Any) -> str | None:
     return None if value is None else value.decode() if isinstance(value, bytes) else str(value)
+
+
+def in_pixels(slide: Features, mpp: float | None) -> Features:
+    """The slide with coords and tile in pixels of level 0; `mpp` is for one that does not state it.
+
+    Raises InputError where they are in micrometres and nobody says what a pixel is.
+    """
+    slide = replace(slide, mpp=slide.mpp or mpp)
+    if slide.unit == "px" or slide.coords is None:
+        return slide
+    if not slide.mpp:
+        raise InputError(f"{slide.source}: its coords are in micrometres; say what a pixel is with --mpp")
+    tile = None if slide.tile is None else slide.tile / slide.mpp
+    return replace(slide, unit="px", coords=slide.coords / slide.mpp, tile=tile)
 
 
 def load_pt(path: Path) -> Any:

@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 
 from apps.wsi.bags import Bag
-from apps.wsi.classifier import Classifier, bag_of
+from apps.wsi.classifier import Classifier, bag_of, features_of
 from apps.wsi.layouts import find_features, read_features
 from apps.wsi.metrics import attention_measures
 from apps.wsi.read import read_data
@@ -54,15 +54,14 @@ def user_bags(classifier: Classifier, data: Path, mpp: float | None) -> tuple[li
         bags, failed = [], []
         for path in find_slides(data):
             try:
-                bags.append(bag_of(classifier, path, mpp)[0])
+                bags.append(bag_of(features_of(classifier, path, mpp)))
             except InputError as error:
                 failed.append(str(error))
         if not bags:
             raise ManyheadsError(f"{data}: no slide could be read; the first: {failed[0]}")
         return bags, failed
     if data.is_file() and data.suffix.lower() in SUFFIXES:
-        return [bag_of(classifier, data, mpp)[0]], []
+        return [bag_of(features_of(classifier, data, mpp))], []
     if data.suffix.lower() == ".csv":
         return list(read_data(data).bags), []
-    slides = [slide for file in find_features(data) for slide in read_features(file)]
-    return [Bag(slide.name, slide.features, None, slide.name, source=slide.source) for slide in slides], []
+    return [bag_of(slide) for file in find_features(data) for slide in read_features(file)], []

@@ -100,7 +100,8 @@ def read_data(
         digest.update(f"{slide.name}\0{label}\0".encode() + slide.features.tobytes())
         patient = table.patient.get(_stem(slide.name), slide.name) if table else slide.name
         part = table.split.get(_stem(slide.name), "") if table else ""
-        bags.append(_bag(slide, names.index(label) if label else None, patient, part))
+        index = names.index(label) if label else None
+        bags.append(Bag(slide.name, slide.features, index, patient, source=slide.source, split=part))
     check_bags(bags, str(data))
     return Bags(data.name, tuple(bags), names, digest.hexdigest())
 
@@ -108,12 +109,3 @@ def read_data(
 def label_of(slide: Features, table: Labels | None) -> str | None:
     """What the table says of a slide; without a table, what its file says."""
     return table.label.get(_stem(slide.name)) if table else slide.label
-
-
-def _bag(slide: Features, label: int | None, patient: str, split: str) -> Bag:
-    scale = 1.0
-    if slide.unit == "um" and slide.mpp:
-        scale = 1 / slide.mpp
-    coords = None if slide.coords is None else slide.coords * scale
-    tile = None if slide.tile is None else slide.tile * scale
-    return Bag(slide.name, slide.features, label, patient, coords, tile, source=slide.source, split=split)
