@@ -108,6 +108,21 @@ def test_labels_of_clam_and_names_with_endings(tmp_path: Path) -> None:
     assert set(data.patients) == {"p1"}
 
 
+def test_labels_of_a_spreadsheet_and_of_every_kind_of_slide(wsi, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_features(slide(name), tmp_path, "trident")
+    (tmp_path / "labels.csv").write_text("slide;label;split\na.svslide;1;train\nb.dcm;0;\n", encoding="utf-8-sig")
+    data = read_data(tmp_path, tmp_path / "labels.csv")
+    assert data.labels.tolist() == [1, 0]
+    (tmp_path / "features_net" / "b.h5").rename(tmp_path / "features_net" / "b.svs.h5")
+    code, found = wsi("inspect", tmp_path, "--labels", tmp_path / "labels.csv", "--json")
+    assert (found["without_label"], found["without_file"]) == ([], [])
+    (tmp_path / "labels.csv").write_bytes("slide,label\na,Kröte\n".encode("latin-1"))
+    code, line = wsi("inspect", tmp_path, "--labels", tmp_path / "labels.csv")
+    assert code == 2
+    assert "is not text in UTF-8; save it as a CSV (UTF-8)" in line
+
+
 @pytest.mark.parametrize("between", ["clam", "stamp", "acmil"])
 def test_converted_there_and_back_is_the_same(wsi, tmp_path: Path, between: str) -> None:
     for one in (slide("one"), slide("two", 3, seed=1)):
