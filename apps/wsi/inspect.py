@@ -1,6 +1,7 @@
 """`inspect`: what slides, features, tables and splits hold, before anything is run on them."""
 
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -53,26 +54,22 @@ def _has_slides(path: Path) -> bool:
 
 def _slide(path: Path) -> dict:
     try:
-        slide = open_slide(path, mpp=1.0)
-        image = slide.thumbnail(512)
+        with closing(open_slide(path, mpp=1.0)) as slide:
+            properties = slide.handle.properties
+            mpp = stated_mpp(properties)
+            row = {
+                "slide": path.stem,
+                "width": slide.size[0],
+                "height": slide.size[1],
+                "um_per_pixel": mpp,
+                "objective": properties.get("openslide.objective-power"),
+                "vendor": properties.get("openslide.vendor"),
+                "levels": slide.handle.level_count,
+                "tissue": round(float(tissue_mask(slide.thumbnail(512)).mean()), 4),
+            }
     except InputError as error:
         return {"slide": path.stem, "fault": str(error)}
-    properties = slide.handle.properties
-    mpp = stated_mpp(properties)
-    row = {
-        "slide": path.stem,
-        "width": slide.size[0],
-        "height": slide.size[1],
-        "um_per_pixel": mpp,
-        "objective": properties.get("openslide.objective-power"),
-        "vendor": properties.get("openslide.vendor"),
-        "levels": slide.handle.level_count,
-        "tissue": round(float(tissue_mask(image).mean()), 4),
-    }
-    if mpp is None:
-        row["fault"] = "states no um/px: use --mpp"
-    slide.close()
-    return row
+    return row if mpp else {**row, "fault": "states no um/px: use --mpp"}
 
 
 def _features(path: Path) -> list[dict]:

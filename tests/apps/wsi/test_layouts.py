@@ -46,6 +46,13 @@ def test_a_layout_reads_back_as_it_was_written(layout: str, tmp_path: Path) -> N
     assert not [path for path in tmp_path.rglob("*") if "partial" in path.name]
 
 
+def test_features_too_large_for_half_precision_stay_what_they_are(tmp_path: Path) -> None:
+    large = replace(slide(), features=slide().features * 1e6)
+    write_single([large], tmp_path / "all.h5")
+    (found,) = read_features(tmp_path / "all.h5")
+    np.testing.assert_array_equal(found.features, large.features)
+
+
 def test_clams_tensors_find_their_places_beside_them(tmp_path: Path) -> None:
     write_features(slide(), tmp_path, "clam")
     (found,) = read_features(tmp_path / "pt_files" / "one.pt")
