@@ -67,7 +67,7 @@ def heatmap(
     if truth is not None:
         result["annotated_tiles"] = int(truth.sum())
     write_json(folder / "heatmap.json", {**result, "coords": coords, "side": side, "attention": weight})
-    return {**result, "written": str(folder)}
+    return {**result, "written": str(folder), "page": str(folder / "viewer.html")}
 
 
 def place(found: Features, slide: Slide) -> tuple[np.ndarray, float]:
