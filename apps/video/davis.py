@@ -7,7 +7,7 @@ import numpy as np
 
 from apps.video.masks import read_mask
 from shared.errors import InputError
-from shared.io.video import IMAGES, image_files
+from shared.io.video import IMAGES, by_number
 
 RESOLUTIONS = ("480p", "Full-Resolution", "240p")
 ANNOTATIONS = ("Annotations", "Annotations_unsupervised")
@@ -16,15 +16,11 @@ VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".gif")
 
 @dataclass(frozen=True)
 class Sequence:
-    """A sequence: its frames (a folder or a video file), and its masks by the stem of their frame."""
+    """A sequence: its frames (a folder or a video file), and its masks, in order, by the stem of their frame."""
 
     name: str
     frames: Path
     masks: dict[str, Path]
-
-    def stems(self) -> list[str]:
-        """The stem of every frame, which its mask shares: of the image, or its number in five digits."""
-        return [file.stem for file in image_files(self.frames)] if self.frames.is_dir() else []
 
 
 def find_sequences(root: Path, split: str | None = None, names: list[str] | None = None) -> list[Sequence]:
@@ -53,8 +49,8 @@ def find_sequences(root: Path, split: str | None = None, names: list[str] | None
 
 
 def find_masks(folder: Path) -> dict[str, Path]:
-    """The PNGs of a folder by stem; {} where there is none."""
-    return {path.stem: path for path in sorted(folder.glob("*.png")) if not path.name.startswith(".")}
+    """The PNGs of a folder by stem, in the order of the frames; {} where there is none."""
+    return {path.stem: path for path in sorted(folder.glob("*.png"), key=by_number) if not path.name.startswith(".")}
 
 
 def truth(sequence: Sequence, stem: str) -> tuple[np.ndarray, np.ndarray | None]:

@@ -44,8 +44,8 @@ def discover(
 ) -> dict:
     """Find the objects of `source`; method None: that of the checkpoint, else salient.
 
-    Writes the masks in DAVIS's layout, an overlay, run lengths, a contact sheet and NAME.discovery.json; returns the
-    latter. Raises InputError for a video that cannot be read and for a checkpoint of another method or encoder.
+    Writes what `apps.video.outputs` lists, and NAME.discovery.json, which is returned too.
+    Raises InputError for a video that cannot be read and for a checkpoint of another method or encoder.
     """
     where = pick_device(device)
     discoverer = Discoverer(config, method, checkpoint, load_encoder(weights, where), seed=seed, device=where)

@@ -9,7 +9,7 @@ import torch
 from apps.video.config import VideoConfig
 from apps.video.encoders import Encoder, load_encoder
 from apps.video.masks import read_mask, resize_labels
-from apps.video.outputs import MaskFolder, mask_folder, present, video_name
+from apps.video.outputs import MaskFolder, frame_stems, mask_folder, present, video_name
 from apps.video.propagation import Propagator, soft_labels
 from apps.video.refine import decide, sharpen
 from shared.command import progress
@@ -31,8 +31,8 @@ def propagate(
 ) -> dict:
     """Carry the objects in `mask`, which belongs to frame `frame` (None: told by its name, else 0), through `source`.
 
-    Writes the masks in DAVIS's layout, an overlay, run lengths, a contact sheet and propagation.json; returns the
-    latter. Raises InputError for a mask without objects, of another shape, or with more labels than fit.
+    Writes what `apps.video.outputs` lists, and NAME.propagation.json, which is returned too.
+    Raises InputError for a mask without objects, of another shape, or with more labels than fit.
     """
     labels = read_mask(mask)
     with Video(source, config.features.size) as video:
@@ -62,12 +62,9 @@ def propagate(
 
 def first_frame(video: Video, source: Path, mask: Path, frame: int | None) -> int:
     """Which frame the mask belongs to. Raises InputError when the video has no such frame."""
-    if frame is None and source.is_dir():
-        from apps.video.outputs import frame_stems
-
+    if frame is None:
         stems = frame_stems(source, video.info.frames)
         frame = stems.index(mask.stem) if mask.stem in stems else 0
-    frame = frame or 0
     if frame >= video.info.frames:
         raise InputError(f"--frame {frame}: {source} has {video.info.frames} frames, counted from 0")
     return frame

@@ -35,6 +35,25 @@ def wsi() -> None:
     """Whole-slide diagnosis by attention-challenging MIL: tile, extract, train, evaluate, predict, heat maps."""
 
 
+def _settings(config: Path | None, sets: list[str] | None):
+    from apps.wsi.config import CONFIGS, WsiConfig
+    from shared.config import find_config, load_config
+
+    return load_config(WsiConfig, find_config(config, CONFIGS), sets or [])
+
+
+@app.command()
+def inspect(
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Slides, features, tables, or folders.")],
+    labels: LabelsOption = None,
+    as_json: command.JsonOption = False,
+) -> None:
+    """What slides, features and splits hold, and what is wrong with them: faults, widths, patients in two parts."""
+    from apps.wsi.inspect import inspect as work
+
+    command.emit(work(paths, labels), as_json)
+
+
 @app.command()
 def tile(
     slides: Slides,
@@ -96,18 +115,6 @@ def extract(
 
 
 @app.command()
-def inspect(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Slides, features, tables, or folders.")],
-    labels: LabelsOption = None,
-    as_json: command.JsonOption = False,
-) -> None:
-    """What slides, features and splits hold, and what is wrong with them: faults, widths, patients in two parts."""
-    from apps.wsi.inspect import inspect as work
-
-    command.emit(work(paths, labels), as_json)
-
-
-@app.command()
 def convert(
     data: Annotated[Path, typer.Argument(metavar="FEATURES", help="A folder of features, or one file.")],
     layout: Annotated[
@@ -147,13 +154,6 @@ def train(
 
     hardware = Hardware(device, devices, num_nodes, strategy, precision)
     command.emit(work(settings, data, labels, out, seed=seed, resume=resume, hardware=hardware), as_json)
-
-
-def _settings(config: Path | None, sets: list[str] | None):
-    from apps.wsi.config import CONFIGS, WsiConfig
-    from shared.config import find_config, load_config
-
-    return load_config(WsiConfig, find_config(config, CONFIGS), sets or [])
 
 
 @app.command("cross-validate")

@@ -1,7 +1,6 @@
 """The app as a user meets it: every verb through the real entry, on files made here and on real ones."""
 
 import json
-import os
 import subprocess
 import sys
 import tarfile
@@ -14,13 +13,11 @@ import pretty_midi
 import pytest
 import symusic
 
-import cli
 from apps.music.midi import Track, grid_tracks, read_grid, read_notes, read_tracks, write_midi
+from tests.command_line import ONE_THREAD, ROOT, Manyheads, in_another_process
 
-ROOT = Path(cli.__file__).parent
 VERBS = ("train", "evaluate", "generate", "continue", "harmonise", "accompany", "explain", "report", "render", "info")
 
-Manyheads = Callable[..., Any]
 Make = Callable[..., Any]
 
 
@@ -316,7 +313,7 @@ def test_as_a_process_from_another_folder(tiny_run: Path, tmp_path: Path) -> Non
     """What no test inside this process sees: relative paths, warnings of libraries, what else writes to the output."""
     (tmp_path / "run").symlink_to(tiny_run)
     options = ["music", "generate", "--checkpoint", "run", "--length", "1bar", "--out", "made", "--json"]
-    done = process([sys.executable, str(ROOT / "cli.py"), *options], tmp_path)
+    done = process(in_another_process(*options), tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert json.loads(done.stdout)["pieces"][0]["midi"] == "made/piece.mid"
@@ -342,8 +339,7 @@ def test_generating_does_not_wait_for_the_training_library() -> None:
 
 
 def process(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=ONE_THREAD)
 
 
 def test_real_songs(

@@ -14,8 +14,8 @@ from apps.music.explain import notes_of_tokens
 from apps.music.midi import Track, grid_tracks, write_midi
 from apps.music.player import load
 from shared.attention.record import record_attention
+from tests.command_line import Manyheads
 
-Manyheads = Callable[..., Any]
 Make = Callable[..., Any]
 
 

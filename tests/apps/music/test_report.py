@@ -10,8 +10,8 @@ import pytest
 
 from apps.music.corpora import load_corpus
 from apps.music.midi import Track, grid_tracks, write_midi
+from tests.command_line import Manyheads
 
-Manyheads = Callable[..., Any]
 Make = Callable[..., Any]
 
 

@@ -4,7 +4,6 @@ import csv
 import json
 import signal
 import subprocess
-import sys
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -18,8 +17,8 @@ from apps.wsi.overlay import paint
 from apps.wsi.practice import ink, write_slide
 from apps.wsi.slide import open_slide
 from tests.apps.wsi.conftest import SVS, write_features
+from tests.command_line import Manyheads, in_another_process, sets
 
-ROOT = SVS.parents[1]
 TILING = ("--tile", 128, "--tissue", 0.3)
 BRANCHES = 3
 
@@ -45,27 +44,17 @@ def slides(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(slides: Path) -> Path:
+def run(manyheads: Manyheads, slides: Path) -> Path:
     """A run folder, from `extract` and `train` as a user calls them."""
     features = ("--data", slides / "features", "--labels", slides / "labels.csv")
-    sets = [f"model.branches={BRANCHES}", "model.width=16", "model.hidden=8", "model.fraction=0.3"]
-    sets += ["train.epochs=15", "train.batch=4", "train.learning_rate=0.01"]
-    settings = [word for one in sets for word in ("--set", one)]
+    model = sets(f"model.branches={BRANCHES}", "model.width=16", "model.hidden=8", "model.fraction=0.3")
+    settings = [*model, *sets("train.epochs=15", "train.batch=4", "train.learning_rate=0.01")]
     for words in (
         ("extract", slides / "slides", "--out", slides / "features", *TILING, "--batch", 8, "--device", "cpu"),
         ("train", *features, "--out", slides / "run", "--device", "cpu", *settings),
     ):
-        manyheads(*words)
+        assert manyheads("wsi", *words).code == 0
     return slides / "run"
-
-
-def manyheads(*words: object) -> None:
-    from cli import root
-    from shared.command import run
-
-    with pytest.raises(SystemExit) as end:
-        run(root, ["wsi", *map(str, words)])
-    assert not end.value.code
 
 
 def test_slides_that_were_not_trained_on_are_told_apart(wsi, slides: Path, run: Path, tmp_path: Path) -> None:
@@ -249,7 +238,7 @@ def test_evaluate_and_compare(wsi, bags_folder: Path, trained: Path, tmp_path: P
 
 def test_a_killed_extraction_goes_on_where_it_was(slides: Path, run: Path, tmp_path: Path, wsi) -> None:
     words = ["extract", slides / "slides", "--out", tmp_path, *TILING, "--batch", 1, "--device", "cpu"]
-    process = subprocess.Popen([sys.executable, ROOT / "cli.py", "wsi", *map(str, words)], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(in_another_process("wsi", *words), stdout=subprocess.DEVNULL)
     store, limit = tmp_path / "features_efficientnet-lite0", time.monotonic() + 120
     while len(list(store.glob("s*.h5"))) < 2 and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.01)
