@@ -1,7 +1,7 @@
 """Windows of snippets out of recordings: a function of (seed, epoch, index), so that a resumed run repeats them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import lightning
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from apps.action.boundary_matching import valid_proposals
 from apps.action.config import DataConfig
 from apps.action.recordings import Corpus, Recording
 from apps.action.targets import boundary_targets, class_targets, overlap_targets
@@ -109,8 +110,7 @@ class Windows(Dataset):
         recording = self.recordings[number]
         item = cut(recording, start, self.config.window, self.config.whole)
         item |= truth(recording, start, self.config, self.longest, self.labels)
-        ends = np.arange(1, self.longest + 1)[:, None] + np.arange(self.config.window)
-        item["valid"] = ends <= item["keep"].sum()
+        item["valid"] = valid_proposals(self.config.window, self.longest, int(item["keep"].sum()))
         return {name: torch.as_tensor(value) for name, value in item.items()}
 
 
@@ -151,15 +151,11 @@ class ActionData(lightning.LightningDataModule):
 
 def scaled(recordings: Sequence[Recording], features: Scaling, semantics: Scaling | None) -> list[Recording]:
     """The recordings as the model reads them."""
-    from dataclasses import replace
-
     return [
         replace(
             recording,
             features=features(recording.features),
-            semantics=semantics(recording.semantics)
-            if semantics is not None and recording.semantics is not None
-            else None,
+            semantics=None if semantics is None or recording.semantics is None else semantics(recording.semantics),
         )
         for recording in recordings
     ]

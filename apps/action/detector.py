@@ -241,13 +241,14 @@ def _suppressed(detector: Detector, recording: Recording, maps: Maps, scores: np
     )
 
 
-def read_for(detector: Detector, path: Path, rate: float | None = None) -> Recording:
-    """A user's file as what the model reads; see `read_recording`.
+def read_for(detector: Detector, path: Path, rate: float | None = None, timeout: float = 60.0) -> Recording:
+    """A user's file as what the model reads; see `read_recording`. A video is encoded on the model's device.
 
     For a model that reads class scores beside the features, they come from the folder `scores` beside the file's own;
     for a model of 50 Salads, the file's class scores are both. Raises InputError when they are missing or do not fit.
     """
-    recording = read_recording(path, detector.source, detector.width, rate)
+    device = str(next(detector.model.parameters()).device)
+    recording = read_recording(path, detector.source, detector.width, rate=rate, device=device, timeout=timeout)
     if detector.semantics_scaling is None:
         return recording
     if detector.source.kind == "scores":

@@ -1,6 +1,7 @@
 """`detect` and `explain`: a trained model on a user's recordings."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def detect(
     annotations: Path | None,
     rate: float | None,
     video: bool,
-    timeout: float = 60.0,
+    timeout: float,
 ) -> dict[str, Any]:
     """Labelled segments of recordings: detections.json (ActivityNet), and for each NAME.csv, .srt, .png, for a video
     .mp4.
@@ -50,7 +51,7 @@ def detect(
     if twice:
         raise InputError(f"{twice}: is the name of two recordings; detect them into folders of their own")
     truth = read_annotations(annotations) if annotations else {}
-    recordings = [_with_truth(read_for(detector, file, rate), truth, annotations) for file in files]
+    recordings = [_with_truth(read_for(detector, file, rate, timeout), truth, annotations) for file in files]
     output_folder(out)
     found, rows = {}, []
     for file, recording in zip(files, recordings, strict=True):
@@ -108,8 +109,6 @@ def _frame(video, place: int) -> list[np.ndarray]:
 
 
 def _with_truth(recording: Recording, truth: dict, where: Path | None) -> Recording:
-    from dataclasses import replace
-
     if where is None or recording.name not in truth:
         return recording
     segments, _ = checked(f"{where}: {recording.name}", truth[recording.name].segments, recording.duration, None, False)
@@ -149,11 +148,18 @@ def attention_of(detector: Detector, recording: Recording) -> dict[str, np.ndarr
 
 
 def explain(
-    detector: Detector, file: Path, out: Path, *, threshold: float, annotations: Path | None, rate: float | None
+    detector: Detector,
+    file: Path,
+    out: Path,
+    *,
+    threshold: float,
+    annotations: Path | None,
+    rate: float | None,
+    timeout: float,
 ) -> dict[str, Any]:
     """Channel and temporal attention under the timeline of a recording: attention.png, channels.png, attention.json."""
     truth = read_annotations(annotations) if annotations else {}
-    recording = _with_truth(read_for(detector, file, rate), truth, annotations)
+    recording = _with_truth(read_for(detector, file, rate, timeout), truth, annotations)
     gates = attention_of(detector, recording)
     output_folder(out)
     maps: Maps = maps_of(detector, recording)

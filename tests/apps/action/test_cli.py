@@ -160,6 +160,10 @@ def test_compare_with_subsets_tests_on_those_of_the_data(
     manyheads("action", *words, "--json").json()
     row = json.loads((tmp_path / "rows.jsonl").read_text())
     assert sorted(row["detections"]) == ["clip-07", "clip-08"]
+    data = Path(shutil.copytree(scored, tmp_path / "data"))
+    (data / "annotations.json").write_text((data / "annotations.json").read_text().replace("testing", "training"))
+    words = ("compare", "--data", data, "--out", tmp_path / "other", *settings)
+    assert "its test split is empty" in refused("action", *words)
 
 
 def test_an_interval_over_seeds_and_classes_is_wider_where_classes_differ() -> None:
