@@ -22,6 +22,7 @@ from apps.action.features import VIDEOS
 from apps.action.outputs import chosen, write_activitynet, write_csv, write_srt
 from apps.action.recordings import Recording, checked
 from apps.action.timeline import channel_picture, timeline
+from apps.action.windows import window_starts
 from shared.attention.record import record_attention
 from shared.errors import InputError
 from shared.io.files import output_folder, write_json
@@ -120,8 +121,6 @@ def attention_of(detector: Detector, recording: Recording) -> dict[str, np.ndarr
 
     Raises InputError for a model without attention.
     """
-    from apps.action.data import window_starts
-
     scaled, size = ready(detector, recording), detector.window.window
     length = len(recording.features)
     starts = [0] if detector.window.whole else window_starts(length, size, max(1, size // 2))

@@ -3,13 +3,15 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.command_line import Manyheads, Refused, sets
+from tests.command_line import ROOT, Manyheads, Refused, sets
 
 
 @pytest.fixture(scope="module")
@@ -192,3 +194,10 @@ def test_compare_is_even_and_goes_on(manyheads: Manyheads, clips: Path, tiny: li
     assert done.code == 2
     assert "other settings" in done.err
     assert "--models" in manyheads("action", *words, "--models", "bmn,resnet").err
+
+
+def test_verbs_that_do_not_train_start_without_lightning() -> None:
+    """Which takes longer to import than all the rest; nor do they need torch's compiler."""
+    code = "import sys, apps.action.predict as p, apps.action.stream; from apps.action.detector import load; load(None)"
+    code += "; assert not {'lightning', 'torch._dynamo'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
