@@ -45,6 +45,7 @@ def test_detect_writes_what_other_programs_read(manyheads: Manyheads, run: Path,
         rows = list(csv.DictReader(table))
     assert [row["label"] for row in rows] == [row["label"] for row in done["shown"]]
     assert (tmp_path / "clip-00.srt").read_text().count("-->") == len(rows)
+    assert done["files"] == [str(tmp_path / f"clip-00{suffix}") for suffix in (".csv", ".srt", ".png")]
     assert Image.open(tmp_path / "clip-00.png").width > 1000
     truth = json.loads((clips / "annotations.json").read_text())["database"]["clip-00"]["annotations"]
     first = truth[0]
