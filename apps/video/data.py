@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from apps.video.davis import Sequence, find_sequences
-from apps.video.encoders import Encoder
+from apps.video.encoders import Encoder, device_of
 from shared.command import progress
 from shared.errors import InputError
 from shared.io.files import read_json, to_json
@@ -63,7 +63,7 @@ def same_data(run: Path, about: dict) -> None:
 @torch.inference_mode()
 def encode_videos(sequences: list[Sequence], encoder: Encoder, size: int, most: int, chunk: int) -> list[Features]:
     """The features of at most `most` frames of each video, evenly spread. InputError: one has no frame."""
-    device = next((p.device for p in encoder.parameters()), torch.device("cpu"))  # pyright: ignore
+    device = device_of(encoder)
     found = []
     with progress() as bar:
         for sequence in bar.track(sequences, description="videos"):

@@ -43,6 +43,11 @@ class Encoder(Protocol):
     def parameters(self) -> Iterator[Tensor]: ...
 
 
+def device_of(encoder: Encoder) -> torch.device:
+    """Where an encoder computes."""
+    return next(iter(encoder.parameters())).device
+
+
 class LiteEncoder(nn.Module):
     """EfficientNet-Lite0 of ImageNet: its 112 channels at stride 16 are the keys; `fine` joins 40 at stride 8.
 

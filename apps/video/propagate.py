@@ -7,11 +7,11 @@ import numpy as np
 import torch
 
 from apps.video.config import VideoConfig
-from apps.video.encoders import Encoder, load_encoder
+from apps.video.encoders import Encoder, device_of, load_encoder
 from apps.video.masks import read_mask, resize_labels
 from apps.video.outputs import MaskFolder, frame_stems, mask_folder, present, video_name
 from apps.video.propagation import Propagator, soft_labels
-from apps.video.refine import decide, sharpen
+from apps.video.refine import confidence_of, decide, sharpen
 from shared.command import progress
 from shared.errors import InputError
 from shared.io.files import write_json
@@ -102,14 +102,14 @@ def carry(
                     continue
                 soft = propagator.step(features).cpu()
                 pixels = sharpen(soft, frame, config.features.refine)
-                folder.add(index, numbers[decide(pixels, height, width)], certainty(soft))
+                folder.add(index, numbers[decide(pixels, height, width)], confidence_of(soft))
                 bar.advance(task)
     return ids
 
 
 def encoded(encoder: Encoder, video: Video, order: range, chunk: int) -> Iterator[tuple[int, np.ndarray, torch.Tensor]]:
     """(index, frame (H, W, 3), fine features (h, w, C)) in `order`, which may run backwards; ends with the file."""
-    device = next((p.device for p in encoder.parameters()), torch.device("cpu"))  # pyright: ignore
+    device = device_of(encoder)
     if order.step > 0:
         parts = ((c.indices.tolist(), c.frames) for c in video.chunks(chunk, start=order.start, stop=order.stop))
     else:
@@ -119,12 +119,3 @@ def encoded(encoder: Encoder, video: Video, order: range, chunk: int) -> Iterato
         for index, frame in zip(indices, frames, strict=True):
             features = encoder.fine(torch.from_numpy(np.ascontiguousarray(frame))[None].to(device))[0]
             yield index, frame, features
-
-
-def certainty(soft: torch.Tensor) -> float:
-    """How sure the labels (K, h, w) of the objects are: the mean share of the strongest label, where it is an object.
-
-    0 when no object is left.
-    """
-    best, label = soft.max(0)
-    return float(best[label > 0].mean()) if bool((label > 0).any()) else 0.0

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ def segment(start: Any, end: Any, label: Any = "jump") -> Callable[[dict], Any]:
         (lambda d: d.update({"../secret": {"annotations": []}}), "no name of a recording"),
         (lambda d: [entry.update(annotations=[]) for entry in d.values()], "no segment at all"),
         (lambda d: d.clear(), "holds no annotations"),
+        (segment("1:2:3:4", 3), "'1:2:3:4' is no number"),
+        (lambda d: d["clip-00"].update(subset="testing"), "clip-01: has no subset, though others have"),
     ],
 )
 def test_annotations(refused: Refused, folder: Path, edit: Callable, words: str) -> None:
@@ -58,8 +61,11 @@ def test_annotations(refused: Refused, folder: Path, edit: Callable, words: str)
 
 def test_repair_and_inspect(manyheads: Manyheads, folder: Path) -> None:
     change(folder, segment(25, 45))
-    report = manyheads("action", "inspect", "--data", folder, "--json").json()
+    done = manyheads("action", "inspect", "--data", folder, "--json")
+    report = json.loads(done.out)
     assert not report["usable"]
+    assert done.code == 2
+    assert "ends after the recording" in done.err
     assert "ends after the recording" in report["problems"][0]
     mended = manyheads("action", "inspect", "--data", folder, "--set", "data.repair=true", "--json").json()
     assert mended["usable"]
@@ -92,6 +98,13 @@ def test_classes_and_features(refused: Refused, folder: Path) -> None:
     assert "is empty" in refused("action", "train", "--data", folder)
 
 
+def test_classes_without_a_segment(refused: Refused, folder: Path) -> None:
+    (folder / "classes.txt").write_text("jump\nturn\n")
+    change(folder, lambda d: [entry.update(annotations=[]) for entry in d.values()])
+    for verb in ("inspect", "train"):
+        assert "no segment at all" in refused("action", verb, "--data", folder)
+
+
 def test_folders_that_are_none(refused: Refused, tmp_path: Path) -> None:
     assert "no such" in refused("action", "train", "--data", tmp_path / "none")
     assert "has no annotations" in refused("action", "train", "--data", tmp_path)
@@ -101,10 +114,20 @@ def test_folders_that_are_none(refused: Refused, tmp_path: Path) -> None:
     assert "too few" in refused("action", "train", "--data", tmp_path)
     (tmp_path / "annotations.csv").write_text("recording,start,end,label\nclip,1,2,x\n")
     assert "no folder features" in refused("action", "train", "--data", tmp_path)
+    (tmp_path / "annotations.csv").write_bytes(b"\xef\xbb\xbf")
+    assert "holds no annotations" in refused("action", "train", "--data", tmp_path)
+    (tmp_path / "annotations.csv").write_text("recording,start,end,label\nclip,1,2," + 200_000 * "x" + "\n")
+    assert "is no table (field larger" in refused("action", "train", "--data", tmp_path)
+    (tmp_path / "annotations.csv").write_text("recording,start,end,label\nclip,1,2,x\n")
     (tmp_path / "videos").mkdir()
     assert "manyheads action extract" in refused("action", "train", "--data", tmp_path)
     (tmp_path / "salads.tar.gz").write_bytes(b"\x1f\x8b broken")
     assert "truncated or no archive" in refused("action", "train", "--data", tmp_path / "salads.tar.gz")
+    with tarfile.open(tmp_path / "mine.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "annotations.csv", "annotations.csv")
+    assert "unpack data of your own and give the folder" in refused(
+        "action", "train", "--data", tmp_path / "mine.tar.gz"
+    )
 
 
 @pytest.mark.parametrize(
@@ -136,6 +159,19 @@ def test_files_that_cannot_be_detected_in(refused: Refused, run: Path, clips: Pa
     assert "name of two recordings" in refused("action", "detect", file, file, *word)
     assert "by standard input" in refused("action", "stream", "-", "--checkpoint", run)
     assert not (tmp_path / "out").exists()
+
+
+def test_features_of_other_snippets(refused: Refused, run: Path, folder: Path) -> None:
+    """The same width, but each snippet lasts twice as long as those that the model has learned from."""
+    (folder / "features" / "extracted.json").write_text('{"snippet_seconds": 1.0}')
+    change(folder, lambda d: [entry.update(duration=60.0) for entry in d.values()])
+    word = ("--checkpoint", run, "--out", folder / "out")
+    line = refused("action", "detect", folder / "features" / "clip-00.npy", *word)
+    assert "has snippets of 1 s, the model reads 0.5 s" in line
+    assert "has snippets of 1 s, the model reads 0.5 s" in refused("action", "evaluate", "--data", folder, *word)
+    (folder / "features" / "extracted.json").write_text("[]")
+    assert "names no snippet_seconds" in refused("action", "detect", folder / "features" / "clip-00.npy", *word)
+    assert not (folder / "out").exists()
 
 
 def test_models_that_are_none(refused: Refused, run: Path, clips: Path, tmp_path: Path) -> None:

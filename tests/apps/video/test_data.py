@@ -49,6 +49,14 @@ def test_davis_as_it_comes(tmp_path: Path, between: str) -> None:
         find_sequences(root, names=["cow"])
 
 
+def test_two_videos_of_one_name(tmp_path: Path) -> None:
+    """The one would have taken the place of the other in silence."""
+    for name in ("a.mp4", "a.mov"):
+        (tmp_path / name).write_bytes(b"a video")
+    with pytest.raises(InputError, match=r"a.mov and a.mp4 have one name"):
+        find_sequences(tmp_path)
+
+
 def test_void_does_not_count(tmp_path: Path) -> None:
     root = layout(tmp_path)
     labels = np.array([[0, 1, 255], [2, 2, 255]], np.uint8)

@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from apps.wsi.overlay import paint
@@ -72,6 +73,45 @@ def test_slides_that_were_not_trained_on_are_told_apart(wsi, slides: Path, run: 
     code, again = wsi("predict", slides / "features" / "features_efficientnet-lite0", "--checkpoint", run, "--json")
     for row in again["predictions"]:
         assert row["p inked"] == pytest.approx(rows[row["slide"]]["p inked"], abs=1e-4)
+
+
+class Colours(torch.nn.Module):
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x):
+        return torch.cat([x.mean((2, 3)), x.std((2, 3))], 1) * self.scale
+
+
+def test_slides_are_predicted_by_an_encoder_of_ones_own(wsi, slides: Path, tmp_path: Path) -> None:
+    own, other = tmp_path / "own.pt", tmp_path / "other" / "own.pt"
+    other.parent.mkdir()
+    torch.jit.script(Colours(1.0)).save(str(own))
+    torch.jit.script(Colours(2.0)).save(str(other))
+    extract = ("extract", slides / "slides", "--out", tmp_path / "features", *TILING, "--device", "cpu")
+    assert wsi(*extract, "--encoder", own, "--json")[0] == 0
+    code, line = wsi(*extract, "--encoder", other, "--resume")
+    assert code == 2
+    assert "the file of the encoder was another there" in line
+    data = ("--data", tmp_path / "features", "--labels", slides / "labels.csv", "--device", "cpu")
+    sets = ("--set", "model.width=8", "--set", "model.hidden=4", "--set", "train.epochs=2")
+    assert wsi("train", *data, "--out", tmp_path / "run", *sets, "--json")[0] == 0
+    predict = ("predict", slides / "slides" / "s7.tif", "--checkpoint", tmp_path / "run", "--out", tmp_path / "p")
+    code, line = wsi(*predict)
+    assert code == 2
+    assert "was trained on features of own; give that encoder as --encoder" in line
+    code, line = wsi(*predict, "--encoder", other)
+    assert code == 2
+    assert "is not own, of which the features were" in line
+    code, found = wsi(*predict, "--encoder", own, "--json")
+    assert code == 0
+    kept = ("predict", tmp_path / "features" / "features_own" / "s7.h5", *predict[2:])
+    assert wsi(*kept, "--json")[1]["predictions"][0]["p inked"] == pytest.approx(
+        found["predictions"][0]["p inked"], abs=1e-4
+    )
+    heatmap = ("heatmap", slides / "slides" / "s7.tif", "--checkpoint", tmp_path / "run", "--out", tmp_path / "h")
+    assert wsi(*heatmap, "--encoder", own, "--json")[0] == 0
 
 
 def test_the_files_of_a_heat_map(wsi, slides: Path, run: Path, tmp_path: Path) -> None:
