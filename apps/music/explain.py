@@ -1,5 +1,6 @@
 """`explain`: what a model looks back at when it writes a note, as arcs over a piano roll."""
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -71,6 +72,7 @@ def explain(
         player.model(as_batch(prompt, device), cache=player.model.new_cache(player.window))
     # (H, L, S), row i writes token i of the music
     weights = maps[""][0][0].float().cpu().numpy()
+    bar_seconds = STEPS_PER_BAR * 15 / tempo if player.codec.NAME == "chorale" else None
     arcs, table = [], []
     for note in asking:
         row = int(np.flatnonzero(of_token == note)[0])
@@ -85,13 +87,12 @@ def explain(
                     table.append(
                         {
                             "head": head + 1,
-                            "from": _named(notes[note]),
-                            "to": _named(notes[other]),
+                            "from": _named(notes[note], bar_seconds),
+                            "to": _named(notes[other], bar_seconds),
                             "weight": round(float(by_note[other]), 4),
                         }
                     )
     files = [out / "attention.png", out / "attention.svg"]
-    bar_seconds = STEPS_PER_BAR * 15 / tempo if player.codec.NAME == "chorale" else None
     for path in files:
         title = f"What layer {index + 1} looks at: {music.name}"
         attention_arcs(path, notes, arcs, title, strongest=24, bar_seconds=bar_seconds)
@@ -143,5 +144,6 @@ def notes_of_tokens(player: Player, tokens: np.ndarray, tempo: float) -> tuple[l
     return notes, of_token
 
 
-def _named(note: Note) -> str:
-    return f"{pitch_name(note.pitch)} at {note.start:.2f} s"
+def _named(note: Note, bar_seconds: float | None) -> str:
+    bar = f" in bar {math.floor(note.start / bar_seconds + 1e-6) + 1}" if bar_seconds else ""
+    return f"{pitch_name(note.pitch)}{bar} at {note.start:.2f} s"

@@ -3,13 +3,15 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.command_line import Manyheads, Refused, sets
+from tests.command_line import ROOT, Manyheads, Refused, sets
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,7 @@ def test_detect_writes_what_other_programs_read(manyheads: Manyheads, run: Path,
         rows = list(csv.DictReader(table))
     assert [row["label"] for row in rows] == [row["label"] for row in done["shown"]]
     assert (tmp_path / "clip-00.srt").read_text().count("-->") == len(rows)
+    assert done["files"] == [str(tmp_path / f"clip-00{suffix}") for suffix in (".csv", ".srt", ".png")]
     assert Image.open(tmp_path / "clip-00.png").width > 1000
     truth = json.loads((clips / "annotations.json").read_text())["database"]["clip-00"]["annotations"]
     first = truth[0]
@@ -192,3 +195,10 @@ def test_compare_is_even_and_goes_on(manyheads: Manyheads, clips: Path, tiny: li
     assert done.code == 2
     assert "other settings" in done.err
     assert "--models" in manyheads("action", *words, "--models", "bmn,resnet").err
+
+
+def test_verbs_that_do_not_train_start_without_lightning() -> None:
+    """Which takes longer to import than all the rest; nor do they need torch's compiler."""
+    code = "import sys, apps.action.predict as p, apps.action.stream; from apps.action.detector import load; load(None)"
+    code += "; assert not {'lightning', 'torch._dynamo'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -384,3 +384,10 @@ def test_real_chorales(manyheads: Manyheads, shared_data: Path, tiny_run: Path, 
     assert done["pieces_compared"] == 229
     assert len(done["novelty"]) == 2
     assert {row["mark"] for row in done["voice_leading"]} >= {"parallel fifths", "parallel octaves"}
+
+
+def test_verbs_that_do_not_train_start_without_lightning() -> None:
+    """Which takes longer to import than all the rest; nor do they need torch's compiler."""
+    code = "import sys, apps.music.explain, apps.music.render; from apps.music.predict import load; load(None, 'cpu')"
+    code += "; assert not {'lightning', 'torch._dynamo'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
