@@ -1,5 +1,6 @@
 """What every command shares: the spelling of options, exit codes, JSON output and progress."""
 
+import math
 import os
 import sys
 import traceback
@@ -35,6 +36,14 @@ DevicesOption = Annotated[str, typer.Option("--devices", help="How many devices:
 NumNodesOption = Annotated[int, typer.Option("--num-nodes", min=1, help="How many machines train together.")]
 StrategyOption = Annotated[str, typer.Option("--strategy", help="How Lightning distributes, such as ddp.")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="Of the arithmetic: 32-true, bf16-mixed, ...")]
+
+
+def finite(value: float | None) -> float | None:
+    """A callback of options that are numbers: where there is a default, typer lets nan pass, of a range too."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number.")
+    return value
+
 
 _state = {"debug": False}
 

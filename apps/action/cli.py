@@ -1,6 +1,5 @@
 """`manyheads action ...`: labelled segments of untrimmed recordings. It parses; the work lies in the other rooms."""
 
-import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,12 +16,6 @@ def action() -> None:
     """Labelled segments from untrimmed videos, features or sensor streams, by BMN and class-semantics attention."""
 
 
-def _finite(value: float | None) -> float | None:
-    if value is not None and not math.isfinite(value):  # of a range, typer lets nan pass
-        raise typer.BadParameter(f"{value} is not a finite number.")
-    return value
-
-
 def _config(config: Path | None, sets: list[str] | None):
     from apps.action.config import CONFIGS, ActionConfig
     from shared.config import find_config, load_config
@@ -33,7 +26,7 @@ def _config(config: Path | None, sets: list[str] | None):
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Videos, features or sensor files.")]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A video, features or a sensor file.")]
 Threshold = Annotated[
-    float, typer.Option("--threshold", min=0, max=1, callback=_finite, help="The lowest score that is shown.")
+    float, typer.Option("--threshold", min=0, max=1, callback=command.finite, help="The lowest score that is shown.")
 ]
 Annotations = Annotated[
     Path | None, typer.Option("--annotations", help="The truth, to draw beside what is found.", show_default=False)
@@ -43,16 +36,17 @@ Rate = Annotated[
     typer.Option(
         "--rate",
         min=0.01,
-        callback=_finite,
+        callback=command.finite,
         help="Samples of a sensor file, or snippets of features, a second; left out: what the file or the model says.",
         show_default=False,
     ),
 ]
 Timeout = Annotated[
-    float, typer.Option("--timeout", min=0.1, callback=_finite, help="Seconds that a video may take for a frame.")
+    float,
+    typer.Option("--timeout", min=0.1, callback=command.finite, help="Seconds that a video may take for a frame."),
 ]
 SnippetSeconds = Annotated[
-    float, typer.Option("--snippet-seconds", min=0.01, callback=_finite, help="Seconds a snippet.")
+    float, typer.Option("--snippet-seconds", min=0.01, callback=command.finite, help="Seconds a snippet.")
 ]
 
 

@@ -10,16 +10,11 @@ from apps.action.data import ActionData, Windows, check_corpus
 from apps.action.recordings import Corpus, Recording
 from apps.action.task import ActionTask, architecture
 from apps.action.windows import Scaling, fit_scaling, scaled
-from shared.command import is_main_process
-from shared.errors import InputError
-from shared.io.files import read_json, write_json
 from shared.report.learning_curve import learning_curve
 from shared.training.checkpoint import save_model
 from shared.training.run_folder import refuse_to_overwrite, start_run
 from shared.training.seeds import seed_everything
 from shared.training.trainer import FitResult, Hardware, fit
-
-DATA = "data.json"  # in a run folder: what it is trained on, and what was left out of it
 
 
 def train(config: ActionConfig, data: Path | None, out: Path, *, seed: int, resume: bool, hardware: Hardware) -> dict:
@@ -34,12 +29,7 @@ def train(config: ActionConfig, data: Path | None, out: Path, *, seed: int, resu
     corpus = load_corpus(data, config.data)
     parts = corpus.split(config.data.fold)
     check_corpus(corpus, parts, config.train.select)
-    untimed = config.model_copy(update={"train": config.train.model_copy(update={"minutes": None})})
-    if resume:
-        _same_data(out, corpus)
-    start_run(out, untimed, resume)
-    if is_main_process():
-        write_json(out / DATA, {**summary(corpus), "skipped": corpus.skipped})
+    start_run(out, config, resume, {**summary(corpus), "skipped": corpus.skipped})
     train_on, valid = (parts["train"], parts["valid"])
     if config.train.select == "last":
         train_on, valid = [*train_on, *valid], []
@@ -130,9 +120,3 @@ def fit_model(
 
 def _scaling(scaling: Scaling) -> dict:
     return {"mean": scaling.mean.tolist(), "spread": scaling.spread.tolist()}
-
-
-def _same_data(run: Path, corpus: Corpus) -> None:
-    path = run / DATA
-    if path.exists() and (before := read_json(path))["sha256"] != corpus.sha256:
-        raise InputError(f"{path}: the run began with other data ({before['name']}); resume it with the same --data")

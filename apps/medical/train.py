@@ -8,16 +8,11 @@ from apps.medical.config import MedicalConfig
 from apps.medical.data import Dataset, SegmentationData, input_channels, read_dataset
 from apps.medical.networks import architecture
 from apps.medical.task import SegmentationTask
-from shared.command import is_main_process
-from shared.errors import InputError
-from shared.io.files import read_json, write_json
 from shared.report.learning_curve import learning_curve
 from shared.training.checkpoint import save_model
 from shared.training.run_folder import refuse_to_overwrite, start_run
 from shared.training.seeds import seed_everything
 from shared.training.trainer import Hardware, fit
-
-SPLIT = "split.json"  # in a run folder: which cases were for what, and the hash of all that was read
 
 
 def train(
@@ -82,13 +77,7 @@ def train_on(
 
 def run(task, module, config: MedicalConfig, dataset: Dataset, out: Path, monitor: str, *, seed, resume, hardware):
     """The run folder and `fit`, the same for segmentation and classification."""
-    untimed = config.model_copy(update={"train": config.train.model_copy(update={"minutes": None})})
-    path = out / SPLIT
-    if resume and path.exists() and read_json(path)["sha256"] != dataset.sha256:
-        raise InputError(f"{path}: the run began with other data; resume it with the same --data")
-    start_run(out, untimed, resume)
-    if is_main_process():
-        write_json(path, {"sha256": dataset.sha256, "rule": dataset.rule, **names_of(dataset)})
+    start_run(out, config, resume, {**dataset.summary(), "cases": names_of(dataset)})
     return fit(
         task,
         module,

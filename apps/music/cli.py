@@ -1,6 +1,5 @@
 """`manyheads music ...`: the command line of Music Transformer. It parses; the work lies in the other rooms."""
 
-import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -43,39 +42,34 @@ def train(
     command.emit(work.train(settings, data, out, seed=seed, resume=resume, hardware=hardware), as_json)
 
 
-def _finite(value: float | None) -> float | None:
-    # Of a range, typer lets nan pass.
-    if value is not None and not math.isfinite(value):
-        raise typer.BadParameter(f"{value} is not a finite number.")
-    return value
-
-
 Length = Annotated[str, typer.Option("--length", help="How much new music: bars of 4/4 or seconds, like 8bars or 30s.")]
 Last = Annotated[
     str | None,
     typer.Option("--last", help="Use only the last part of the file, like 20s or 4bars.", show_default=False),
 ]
 Count = Annotated[int, typer.Option("--count", min=1, max=256, help="How many, in one batch.")]
-Tempo = Annotated[float, typer.Option("--tempo", min=20, max=300, callback=_finite, help="Quarters a minute.")]
+Tempo = Annotated[float, typer.Option("--tempo", min=20, max=300, callback=command.finite, help="Quarters a minute.")]
 FileTempo = Annotated[
     float | None,
     typer.Option(
         "--tempo",
         min=20,
         max=300,
-        callback=_finite,
+        callback=command.finite,
         help="Quarters a minute; left out: those of the file.",
         show_default=False,
     ),
 ]
 Temperature = Annotated[
     float,
-    typer.Option("--temperature", min=0, callback=_finite, help="Below 1 is safer, 0 always the likeliest."),
+    typer.Option("--temperature", min=0, callback=command.finite, help="Below 1 is safer, 0 always the likeliest."),
 ]
 TopK = Annotated[int, typer.Option("--top-k", min=0, help="Draw from the likeliest K tokens only; 0: from all.")]
 TopP = Annotated[
     float,
-    typer.Option("--top-p", min=0.01, max=1, callback=_finite, help="Draw from the fewest tokens with this share."),
+    typer.Option(
+        "--top-p", min=0.01, max=1, callback=command.finite, help="Draw from the fewest tokens with this share."
+    ),
 ]
 Codec = Annotated[Literal["chorale", "performance"], typer.Option("--codec", help="How to read the files.")]
 Music = Annotated[Path, typer.Argument(metavar="FILE.mid", help="A MIDI file.")]
@@ -253,11 +247,11 @@ def explain(
     at: Annotated[
         float | None,
         typer.Option(
-            "--at", callback=_finite, help="From which second on; left out: the last notes.", show_default=False
+            "--at", callback=command.finite, help="From which second on; left out: the last notes.", show_default=False
         ),
     ] = None,
     span: Annotated[
-        float, typer.Option("--span", min=0.01, callback=_finite, help="How many seconds of notes to ask.")
+        float, typer.Option("--span", min=0.01, callback=command.finite, help="How many seconds of notes to ask.")
     ] = 0.01,
     strongest: Annotated[int, typer.Option("--strongest", min=1, help="Arcs for each note and head.")] = 6,
     last: Last = None,

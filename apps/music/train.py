@@ -3,22 +3,18 @@
 from pathlib import Path
 
 from apps.music.config import MusicConfig
-from apps.music.corpora import Corpus, read_corpus, summary
+from apps.music.corpora import read_corpus, summary
 from apps.music.data import MusicData
 from apps.music.model import MusicTransformer
 from apps.music.player import load
 from apps.music.task import MusicTask, architecture
-from shared.command import is_main_process
 from shared.errors import InputError
-from shared.io.files import read_json, write_json
 from shared.report.learning_curve import learning_curve
 from shared.training.callbacks import LAST
 from shared.training.checkpoint import load_weights, save_model
 from shared.training.run_folder import refuse_to_overwrite, start_run
 from shared.training.seeds import seed_everything
 from shared.training.trainer import Hardware, fit
-
-DATA = "data.json"  # in a run folder: what it is trained on, and what was left out of it
 
 
 def train(config: MusicConfig, data: Path | None, out: Path, *, seed: int, resume: bool, hardware: Hardware) -> dict:
@@ -43,14 +39,8 @@ def train(config: MusicConfig, data: Path | None, out: Path, *, seed: int, resum
     task = MusicTask(config)
     if config.train.start and not (resume and (out / LAST).exists()):
         start_from(task.model, Path(config.train.start), config.data.codec)
-    # The time limit is no part of a run's identity: a run is gone on with under a larger one.
-    untimed = config.model_copy(update={"train": config.train.model_copy(update={"minutes": None})})
-    if resume:
-        same_data(out, corpus)
-    start_run(out, untimed, resume)
     skipped = [f"{name}: {reason}" for name, reason in corpus.skipped]
-    if is_main_process():
-        write_json(out / DATA, {**summary(corpus), "skipped": skipped})
+    start_run(out, config, resume, {**summary(corpus), "skipped": skipped})
     result = fit(
         task,
         module,
@@ -95,13 +85,6 @@ def train(config: MusicConfig, data: Path | None, out: Path, *, seed: int, resum
         "data": summary(corpus),
         "skipped": skipped,
     }
-
-
-def same_data(run: Path, corpus: Corpus) -> None:
-    """Raises InputError when `run` was started on other music than `corpus`."""
-    path = run / DATA
-    if path.exists() and (before := read_json(path))["sha256"] != corpus.sha256:
-        raise InputError(f"{path}: the run began with other data ({before['name']}); resume it with the same --data")
 
 
 def start_from(model: MusicTransformer, path: Path, codec: str) -> None:

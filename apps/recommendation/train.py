@@ -8,16 +8,11 @@ from apps.recommendation.histories import Histories
 from apps.recommendation.readers import read_histories
 from apps.recommendation.task import RecommendationTask, architecture
 from apps.recommendation.transitions import count_transitions
-from shared.command import is_main_process
-from shared.errors import InputError
-from shared.io.files import read_json, write_json
 from shared.report.learning_curve import learning_curve
 from shared.training.checkpoint import save_model
 from shared.training.run_folder import refuse_to_overwrite, start_run
 from shared.training.seeds import seed_everything
 from shared.training.trainer import Hardware, fit
-
-DATA = "data.json"  # in a run folder: what it is trained on
 
 
 def train(
@@ -51,13 +46,7 @@ def train_on(
     transitions = count_transitions(histories.training(), items, config.ted.span)
     steps = config.train.passes * -(-len(module.train_rows) // config.train.batch)
     task = RecommendationTask(config, items, transitions, steps)
-    # The time limit is no part of a run's identity: a run is gone on with under a larger one.
-    untimed = config.model_copy(update={"train": config.train.model_copy(update={"minutes": None})})
-    if resume:
-        same_data(out, histories)
-    start_run(out, untimed, resume)
-    if is_main_process():
-        write_json(out / DATA, histories.summary())
+    start_run(out, config, resume, histories.summary())
     result = fit(
         task,
         module,
@@ -107,10 +96,3 @@ def vocabulary(histories: Histories) -> dict:
         "details": histories.details,
         "popularity": histories.popularity().tolist(),
     }
-
-
-def same_data(run: Path, histories: Histories) -> None:
-    """Raises InputError when `run` was started on other events than these."""
-    path = run / DATA
-    if path.exists() and (before := read_json(path))["sha256"] != histories.sha256:
-        raise InputError(f"{path}: the run began with other data ({before['name']}); resume it with the same --data")

@@ -4,7 +4,6 @@ House notation: F frames of a video, T of a clip, h and w cells, C channels.
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +17,7 @@ from apps.video.davis import Sequence, find_sequences
 from apps.video.encoders import Encoder, device_of
 from shared.command import progress
 from shared.errors import InputError
-from shared.io.files import read_json, to_json
 from shared.io.video import Video
-
-DATA = "data.json"  # in a run folder: what it is trained on
 
 
 @dataclass(frozen=True)
@@ -51,13 +47,6 @@ def fingerprint(sequences: list[Sequence]) -> str:
         for file in files:
             digest.update(f"{sequence.name}/{file.name} {file.stat().st_size}\n".encode())
     return digest.hexdigest()
-
-
-def same_data(run: Path, about: dict) -> None:
-    """Raises InputError when the run folder's `DATA` says that it began with other data than `about`."""
-    path = run / DATA
-    if path.exists() and (before := read_json(path)) != json.loads(to_json(about)):
-        raise InputError(f"{path}: the run began with other data ({before.get('name')}); resume it with the same")
 
 
 @torch.inference_mode()

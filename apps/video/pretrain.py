@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from apps.video.config import PretrainConfig, VideoConfig
-from apps.video.data import DATA, fingerprint, read_videos, same_data
-from shared.command import is_main_process, progress
+from apps.video.data import fingerprint, read_videos
+from shared.command import progress
 from shared.encoders.vit import MEAN, STD, VisionTransformer
-from shared.io.files import write_json
 from shared.io.video import Video
 from shared.report.learning_curve import learning_curve
 from shared.training.checkpoint import save_model
@@ -50,13 +49,9 @@ def pretrain(
     assert data is not None
     settings = config.pretrain
     about = {"name": data.name, "sha256": fingerprint(sequences), "videos": len(sequences)}
-    if resume:
-        same_data(out, about)
     # Before anything is written: a video that cannot be read leaves no folder that looks like a run.
     frames, video = read_frames(sequences, round(1.5 * settings.crop), config.train.most_frames)
-    start_run(out, config, resume)
-    if is_main_process():
-        write_json(out / DATA, about)
+    start_run(out, config, resume, about)
     seed_everything(seed)
     task = DistillTask(settings)
     images = FrameData(frames, video, settings, seed=seed)

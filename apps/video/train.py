@@ -5,13 +5,12 @@ from pathlib import Path
 import torch
 
 from apps.video.config import VideoConfig
-from apps.video.data import DATA, ClipData, Features, encode_videos, fingerprint, read_videos, same_data
+from apps.video.data import ClipData, Features, encode_videos, fingerprint, read_videos
 from apps.video.encoders import load_encoder
 from apps.video.remember import Remembering
 from apps.video.task import VideoTask, architecture
-from shared.command import is_main_process
 from shared.errors import InputError
-from shared.io.files import output_folder, write_json
+from shared.io.files import output_folder
 from shared.report.learning_curve import learning_curve
 from shared.training.checkpoint import save_model
 from shared.training.device import pick_device
@@ -49,16 +48,11 @@ def train(
         raise InputError(f"model.heads {config.model.heads}: does not divide the encoder's {encoder.dim} channels")
     about = {"name": data.name, "sha256": fingerprint(sequences), "videos": len(sequences), "encoder": encoder.name}
     about |= {"split": split, "sequences": names}
-    if resume:
-        same_data(out, about)
-    untimed = config.model_copy(update={"train": config.train.model_copy(update={"minutes": None})})
     settings = config.train
     output_folder(out)
     # Before anything is written: a video that cannot be read leaves no folder that looks like a run.
     videos = encode_videos(sequences, encoder, config.features.size, settings.most_frames, config.features.chunk)
-    start_run(out, untimed, resume)
-    if is_main_process():
-        write_json(out / DATA, about)
+    start_run(out, config, resume, about, ("sha256", "encoder", "split", "sequences"))
     clips = ClipData(
         videos,
         frames=settings.frames,

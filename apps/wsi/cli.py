@@ -24,8 +24,12 @@ SplitOption = Annotated[
     typer.Option("--split", help="Only slides that the labels put in this split, such as test.", show_default=False),
 ]
 TileOption = Annotated[int, typer.Option("--tile", min=32, max=4096, help="Side of a tile in pixels.")]
-TileMppOption = Annotated[float, typer.Option("--tile-mpp", min=0.05, max=50, help="Micrometres a pixel of a tile.")]
-TissueOption = Annotated[float, typer.Option("--tissue", min=0, max=1, help="Least share of a tile that is tissue.")]
+TileMppOption = Annotated[
+    float, typer.Option("--tile-mpp", callback=command.finite, min=0.05, max=50, help="Micrometres a pixel of a tile.")
+]
+TissueOption = Annotated[
+    float, typer.Option("--tissue", callback=command.finite, min=0, max=1, help="Least share of a tile that is tissue.")
+]
 OverlapOption = Annotated[int, typer.Option("--overlap", min=0, help="By how many pixels tiles overlap.")]
 EncoderOption = Annotated[
     str | None,

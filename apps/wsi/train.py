@@ -1,6 +1,5 @@
 """`train`: from bags to a run folder with a model that the other verbs use."""
 
-import json
 import math
 from pathlib import Path
 
@@ -16,16 +15,13 @@ from apps.wsi.model import architecture, build_model
 from apps.wsi.read import read_data
 from apps.wsi.splits import holdout, leakage
 from apps.wsi.task import BagTask
-from shared.command import is_main_process
 from shared.errors import InputError
-from shared.io.files import read_json, to_json, write_json
+from shared.io.files import read_json
 from shared.report.learning_curve import learning_curve
 from shared.training.checkpoint import save_model
 from shared.training.run_folder import refuse_to_overwrite, start_run
 from shared.training.seeds import seed_everything
 from shared.training.trainer import Hardware, fit
-
-DATA = "data.json"  # in a run folder: what it is trained on, and which bags it was validated on
 
 
 def train(
@@ -58,12 +54,8 @@ def train(
         task.model.embedding.centre.copy_(centre)  # pyright: ignore
         task.model.embedding.scale.copy_(scale)  # pyright: ignore
     names = [bags.bags[index].name for index in valid]
-    about = {**bags.summary(), "trained_on": len(inside), "validated_on": names}
-    if resume:
-        _same_data(out, about)
-    start_run(out, config, resume)
-    if is_main_process():
-        write_json(out / DATA, about)
+    about = {**bags.summary(), "trained_on": len(inside), "valid": names}
+    start_run(out, config, resume, about, ("sha256", "valid"))
     result = fit(
         task,
         module,
@@ -122,17 +114,6 @@ def parts(bags: Bags, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
         if len(set(bags.labels[indices])) < 2:
             raise InputError(f"{bags.name}: the split {name} holds one class only; it needs two")
     return inside, valid
-
-
-def _same_data(run: Path, about: dict) -> None:
-    path = run / DATA
-    if not path.exists():
-        return
-    before = read_json(path)
-    if before["sha256"] != about["sha256"]:
-        raise InputError(f"{path}: the run began with other data ({before['name']}); resume it with the same --data")
-    if before != json.loads(to_json(about)):
-        raise InputError(f"{path}: the run began with other slides to validate on; resume it with the same --labels")
 
 
 def _extraction(data: Path | None) -> dict | None:

@@ -1,7 +1,9 @@
 """The folder of one training run: started once, gone on with only by the configuration that it was started with."""
 
 import hashlib
+import json
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -11,17 +13,25 @@ from shared.command import is_main_process
 from shared.config import config_text, write_config
 from shared.errors import InputError
 from shared.io.cache import cache_folder
-from shared.io.files import output_folder
+from shared.io.files import output_folder, read_json, to_json, write_json
 
-CONFIG = "config.toml"
+CONFIG, DATA = "config.toml", "data.json"
 RESULTS = ("last.ckpt", "best.safetensors", "metrics.jsonl", "model.safetensors")
 
 
-def start_run(run_dir: Path, config: pydantic.BaseModel, resume: bool) -> None:
+def start_run(
+    run_dir: Path,
+    config: pydantic.BaseModel,
+    resume: bool,
+    data: dict[str, Any] | None = None,
+    same: Sequence[str] = ("sha256",),
+) -> None:
     """Makes `run_dir` ready for `train` and writes `config.toml` there. Call it before the first slow step.
 
-    Raises `InputError` when the folder holds a run and `resume` is not given, and when it is to be resumed with
-    another configuration, or while another process of this machine trains there.
+    With `data`, what is known of the data (`name`, `sha256` and more), that goes to `data.json`.
+    Raises `InputError` when the folder holds a run and `resume` is not given, when it is to be resumed with another
+    configuration (but for `train.minutes`, which a run is gone on with to have more of) or with data that differ in
+    one of the fields `same`, and while another process of this machine trains there.
     """
     output_folder(run_dir)
     if is_main_process():
@@ -33,8 +43,20 @@ def start_run(run_dir: Path, config: pydantic.BaseModel, resume: bool) -> None:
         difference = _difference(tomllib.loads(path.read_text(encoding="utf-8")), tomllib.loads(config_text(config)))
         if difference:
             raise InputError(f"{path}: {difference}; resume with the same settings, or name another folder with --out")
+        _same_data(run_dir / DATA, data or {}, same)
     if is_main_process():
         write_config(config, path)
+        if data is not None:
+            write_json(run_dir / DATA, data)
+
+
+def _same_data(path: Path, data: dict[str, Any], same: Sequence[str]) -> None:
+    before = read_json(path) if path.exists() else {}
+    now = json.loads(to_json(data))
+    for name in same:
+        if name in before and name in now and before[name] != now[name]:
+            what = f"other data ({before.get('name')})" if name == "sha256" else f"{name} another than now"
+            raise InputError(f"{path}: the run began with {what}; resume it with the same, or name another folder")
 
 
 def refuse_to_overwrite(run_dir: Path) -> None:
@@ -83,6 +105,8 @@ def _results(run_dir: Path) -> list[str]:
 
 def _difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str:
     for key in dict.fromkeys([*old, *new]):
+        if f"{prefix}{key}" == "train.minutes":
+            continue
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
             inner = _difference(before, after, f"{prefix}{key}.")

@@ -79,6 +79,19 @@ def test_an_unknown_option_is_one_line(words: tuple[str, ...]) -> None:
     assert line.startswith("error: No such option: --colour")
 
 
+def with_numbers() -> Iterator[Any]:
+    for words, one in COMMANDS.items():
+        for spelling, option in options(one).items():
+            if "float" in str(option.type_descriptor.annotation):
+                yield pytest.param([*words, spelling], id=f"{' '.join(words)} {spelling}")
+
+
+@pytest.mark.parametrize("words", with_numbers())
+def test_a_number_that_is_none_is_refused(words: list[str]) -> None:
+    """typer lets it pass, of a range too, where the option has a default."""
+    assert line_of_refusal(manyheads(*words, "nan")).startswith(f"error: Invalid value for '{words[-1]}': ")
+
+
 def with_missing_files() -> Iterator[Any]:
     """Each command once for each way of naming a file that is not there."""
     for words, one in COMMANDS.items():

@@ -138,7 +138,7 @@ def test_the_doctor_and_training_refuse(
 @pytest.mark.parametrize("spoil", [nan, other_shape, elsewhere, fractions, truncated], ids=lambda f: f.__name__)
 def test_evaluate_refuses_before_it_writes(spoil, own_balls: Path, manyheads, tiny_run: Path, tmp_path: Path) -> None:
     spoil(own_balls)
-    splits = json.loads((tiny_run / "split.json").read_text())
+    splits = json.loads((tiny_run / "data.json").read_text())["cases"]
     split = next(name for name in ("train", "valid", "test") if "case01" in splits[name])
     arguments = ("--data", own_balls, "--split", split, "--checkpoint", tiny_run, "--out", tmp_path / "out")
     done = manyheads("medical", "evaluate", *arguments)

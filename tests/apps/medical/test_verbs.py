@@ -26,7 +26,7 @@ def test_a_tiny_training_beats_chance(manyheads, balls: Path, tiny_run: Path, tm
     assert "note" not in result
     assert {"hd95_mm", "msd_voxels", "volumetric_similarity"} <= result["organs"][0].keys()
     assert (tmp_path / "evaluation.csv").read_text().count("\n") == 1 + 2 * 2
-    split = json.loads((tiny_run / "split.json").read_text())
+    split = json.loads((tiny_run / "data.json").read_text())["cases"]
     assert not set(split["train"]) & set(split["test"])
 
 

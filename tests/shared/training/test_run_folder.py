@@ -14,8 +14,13 @@ class Inner(Config):
     window: int | None = None
 
 
+class Train(Config):
+    minutes: float | None = None
+
+
 class Settings(Config):
     model: Inner = Inner()
+    train: Train = Train()
     rate: float = 0.1
 
 
@@ -38,6 +43,26 @@ def test_a_run_is_resumed_only_as_it_was(tmp_path: Path) -> None:
         start_run(tmp_path, Settings(model=Inner(layers=3)), resume=True)
     with pytest.raises(InputError, match=r"model.window is not set there, not 5"):
         start_run(tmp_path, Settings(model=Inner(window=5)), resume=True)
+
+
+def test_a_run_is_gone_on_with_for_longer(tmp_path: Path) -> None:
+    start_run(tmp_path, Settings(train=Train(minutes=5)), resume=False)
+    (tmp_path / "last.ckpt").write_bytes(b"x")
+    start_run(tmp_path, Settings(train=Train(minutes=50)), resume=True)
+    start_run(tmp_path, Settings(), resume=True)
+
+
+def test_a_run_is_resumed_only_with_its_data(tmp_path: Path) -> None:
+    data = {"name": "songs", "sha256": "1", "valid": ("a", "b")}
+    start_run(tmp_path, Settings(), False, data)
+    start_run(tmp_path, Settings(), False, {**data, "sha256": "0"})  # there are no results yet
+    start_run(tmp_path, Settings(), False, data)
+    (tmp_path / "last.ckpt").write_bytes(b"x")
+    start_run(tmp_path, Settings(), True, {**data, "name": "songs, moved"}, ("sha256", "valid"))
+    with pytest.raises(InputError, match=r"data.json: the run began with other data \(songs, moved\)"):
+        start_run(tmp_path, Settings(), True, {**data, "sha256": "2"})
+    with pytest.raises(InputError, match=r"the run began with valid another than now"):
+        start_run(tmp_path, Settings(), True, {**data, "valid": ["a"]}, ("sha256", "valid"))
 
 
 def test_a_process_that_trains_beside_the_first_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
