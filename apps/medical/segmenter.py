@@ -142,12 +142,18 @@ def probabilities(segmenter: Segmenter, x: Tensor, tta: bool) -> Tensor:
         for axis in (2 + ("rows", "columns").index(name) for name in segmenter.config.flip):
             views += [(*view, axis) for view in views]
     for model in segmenter.models:
-        found = torch.stack(
-            [in_windows(model, x.flip(v), segmenter.config.window).flip([d + 1 for d in v]) for v in views]
-        )
-        heads = found.mean(0)
+        seen = [in_windows(model, mirrored(x, view, segmenter.config), segmenter.config.window) for view in views]
+        heads = torch.stack([one.flip([d + 1 for d in view]) for one, view in zip(seen, views, strict=True)]).mean(0)
         members.append(heads if len(segmenter.models) == 1 else heads.mean(0, keepdim=True))
     return torch.cat(members)
+
+
+def mirrored(x: Tensor, axes: tuple[int, ...], config: DataConfig) -> Tensor:
+    """x (B, C, H, W) along some of its last two axes; the place channels tell the place in the mirrored volume."""
+    x = x.flip(axes)
+    for axis in axes if config.place else ():
+        x[:, axis - 4] *= -1
+    return x
 
 
 def in_windows(model: nn.Module, x: Tensor, window: tuple[int, int]) -> Tensor:

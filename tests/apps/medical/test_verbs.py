@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from apps.medical.data import input_channels
+from apps.medical.cases import find_cases
+from apps.medical.config import DataConfig
+from apps.medical.data import input_channels, moved, read_case
 from apps.medical.evaluate import compared
 from apps.medical.segmenter import check_tta, load, probabilities
 from shared.errors import InputError
@@ -144,10 +146,6 @@ def test_a_tar_and_nnunet_s_layout_are_read(medical, balls: Path, tmp_path: Path
 
 
 def test_absent_organs_follow_the_rule(balls: Path) -> None:
-    from apps.medical.cases import find_cases
-    from apps.medical.config import DataConfig
-    from apps.medical.data import read_case
-
     config = DataConfig(patch=(16, 16))
     one = read_case(find_cases(balls, config)[0][0], config)
     nothing = np.zeros_like(one.truth)
@@ -164,8 +162,22 @@ def test_tta_mirrors_as_training_did(balls: Path, tiny_run: Path) -> None:
     segmenter = load(tiny_run, "cpu")
     x = torch.randn(1, input_channels(1, segmenter.config), 16, 24)
     with torch.inference_mode():
-        plain, mirrored = (probabilities(segmenter, part, False) for part in (x, x.flip(3)))
+        turned = x.flip(3)
+        turned[:, -1] *= -1  # the place of a voxel in the mirrored volume
+        plain, mirrored = (probabilities(segmenter, part, False) for part in (x, turned))
         torch.testing.assert_close(probabilities(segmenter, x, True), (plain + mirrored.flip(4)) / 2)
     never = replace(segmenter, config=segmenter.config.model_copy(update={"flip": ()}))
     with pytest.raises(InputError, match="trained without mirrored slices"):
         check_tta(never, True)
+
+
+def test_a_mirrored_crop_is_told_its_place_in_the_mirrored_volume(balls: Path) -> None:
+    config = DataConfig(patch=(20, 24), place=True, rotate=0, scale=0, intensity=0, flip=("rows", "columns"))
+    one = read_case(find_cases(balls, config)[0][0], config)
+    x = torch.from_numpy(one.stack(np.array([5]), config))
+    y = torch.from_numpy(one.labels[[5]]).long()
+    draws = np.array([[0.5, 0.5, 0.5, 0.5, 0.0, 0.0]])  # the last two: mirrored along rows and columns
+    turned, labels = moved(x.clone(), y, draws, config, 3)
+    torch.testing.assert_close(turned[:, :-3], x[:, :-3].flip(2, 3), atol=1e-4, rtol=0)
+    assert torch.equal(labels, y.flip(1, 2))
+    torch.testing.assert_close(turned[:, -3:], x[:, -3:], atol=1e-4, rtol=0)
