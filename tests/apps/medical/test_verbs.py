@@ -14,7 +14,7 @@ from apps.medical.cases import find_cases
 from apps.medical.config import DataConfig
 from apps.medical.data import input_channels, moved, read_case
 from apps.medical.evaluate import compared
-from apps.medical.segmenter import check_tta, load, probabilities
+from apps.medical.segmenter import check_tta, load, probabilities, segment_slices
 from shared.errors import InputError
 from tests.apps.medical.conftest import scan, write
 
@@ -181,3 +181,19 @@ def test_a_mirrored_crop_is_told_its_place_in_the_mirrored_volume(balls: Path) -
     torch.testing.assert_close(turned[:, :-3], x[:, :-3].flip(2, 3), atol=1e-4, rtol=0)
     assert torch.equal(labels, y.flip(1, 2))
     torch.testing.assert_close(turned[:, -3:], x[:, -3:], atol=1e-4, rtol=0)
+
+
+def test_what_is_segmented_is_what_was_validated(balls: Path, tiny_run: Path) -> None:
+    """The model's own logits decide, not the mean of its heads' probabilities: without deep supervision only their sum
+    was trained."""
+    segmenter = load(tiny_run, "cpu")
+    model = segmenter.models[0]
+    with torch.no_grad():
+        model.refined_heads[0].bias[:16] += 40.0  # one head is sure of the background, against three
+    config = segmenter.config
+    one = read_case(find_cases(balls, config)[0][0], config)
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(one.stack(np.arange(len(one.images)), config)))
+    found = one.grid.cut(segment_slices(segmenter, one).labels)
+    rows, columns = one.grid.size
+    assert np.array_equal(found, logits.argmax(1)[:, :rows, :columns].numpy())
