@@ -43,15 +43,15 @@ def run_benchmarks(names: list[str], out: Path, *, repeats: int, quick: bool, te
     """Runs the named benchmarks (none: all) and writes `bench.json`, `bench.html` and a PNG each below `out`.
 
     Each case runs in a process of its own, so that its peak memory is its own: the highest resident size while it
-    works, less that before it began. Times are the median of `repeats`. `quick` takes the smallest size only, to see
-    that all of it works. Raises `InputError` for an unknown name, `ManyheadsError` when a case fails.
+    works, less that before it began. Times are the median of `repeats` (see `measure`). `quick` takes the smallest size
+    only, to see that all of it works. Raises `InputError` for an unknown name, `ManyheadsError` when a case fails.
     """
     known = benchmarks()
     unknown = [name for name in names if name not in known]
     if unknown:
         raise InputError(f"bench {unknown[0]}: no such benchmark; known: {', '.join(known)}")
     output_folder(out)
-    rows, sections = [], []
+    page, rows, sections = out / "bench.html", [], []
     for name in names or known:
         module = importlib.import_module(f"benchmarks.{name}")
         sizes = module.SIZES[:1] if quick else module.SIZES
@@ -68,9 +68,10 @@ def run_benchmarks(names: list[str], out: Path, *, repeats: int, quick: bool, te
         title, _, text = inspect.cleandoc(module.__doc__ or name).partition("\n")
         sections.append(Section(title.rstrip("."), text, figures=[figure], table=_table(mine, module)))
         rows += mine
-    write_json(out / "bench.json", rows)
-    write_page(out / "bench.html", "Manyheads benchmarks", sections, subtitle="One run, one machine, the same inputs")
-    return {"page": out / "bench.html", "cases": rows}
+        # After each, since all of them take half an hour.
+        write_json(out / "bench.json", rows)
+        write_page(page, "Manyheads benchmarks", sections, subtitle="One run, one machine, the same inputs")
+    return {"page": page, "cases": rows}
 
 
 def _case(name: str, form: str, size: int, mode: str, repeats: int) -> dict[str, Any] | None:
@@ -84,18 +85,24 @@ def _case(name: str, form: str, size: int, mode: str, repeats: int) -> dict[str,
     return None if measured is None else {"benchmark": name, **case, **measured}
 
 
-def measure(work: Callable[[], object], repeats: int) -> dict[str, float]:
-    """Seconds (median) and peak MiB of `work`, in this process; what was loaded before does not count."""
+def measure(work: Callable[[], object], repeats: int, long: float = 30.0) -> dict[str, float]:
+    """Seconds (median) and peak MiB of `work`, in this process; what was loaded before does not count.
+
+    The first time warms up, unless it took `long` seconds or more: then it is the only one.
+    """
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    work()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
+    times = [_seconds(work)]
+    if times[0] < long:
+        times = [_seconds(work) for _ in range(repeats)]
     unit = 2**20 if sys.platform == "darwin" else 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"seconds": statistics.median(times), "peak_mib": (peak - before) / unit}
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def _table(rows: list[dict[str, Any]], module: Any) -> list[dict[str, Any]]:

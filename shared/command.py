@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from shared.errors import ManyheadsError
-from shared.io.files import to_json
+from shared.io.files import leaving_no_empty_folder, to_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -52,7 +52,8 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> None:
     set_debug(False)
     try:
         # Not standalone, so that wrong usage gets the same one line as any other wrong input.
-        code = app(args=args, standalone_mode=False)
+        with leaving_no_empty_folder():
+            code = app(args=args, standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except TyperException as error:
         text = _line(error.format_message()).replace(" Value error, ", " ").rstrip(".")

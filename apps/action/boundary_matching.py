@@ -24,9 +24,9 @@ class Samples(NamedTuple):
     weight: Tensor  # (taps,)
 
 
-def valid_proposals(snippets: int, longest: int) -> np.ndarray:
-    """(D, T) True where proposal (d, t) ends by T."""
-    return np.arange(1, longest + 1)[:, None] + np.arange(snippets) <= snippets
+def valid_proposals(snippets: int, longest: int, end: int | None = None) -> np.ndarray:
+    """(D, T) True where proposal (d, t) ends by snippet `end`; left out: by T."""
+    return np.arange(1, longest + 1)[:, None] + np.arange(snippets) <= (snippets if end is None else end)
 
 
 @lru_cache(maxsize=16)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from shared import command
+from shared.errors import InputError
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -43,7 +44,7 @@ Rate = Annotated[
         "--rate",
         min=0.01,
         callback=_finite,
-        help="Samples a second of a sensor file without a time column; left out: the model's.",
+        help="Samples of a sensor file, or snippets of features, a second; left out: what the file or the model says.",
         show_default=False,
     ),
 ]
@@ -64,9 +65,13 @@ def inspect(
 ) -> None:
     """What data hold: recordings, classes, splits; and everything that is wrong with them."""
     settings = _config(config, sets)
-    from apps.action.inspection import inspect as work
+    from apps.action.inspect import inspect as work
 
-    command.emit(work(data, settings.data), as_json)
+    result = work(data, settings.data)
+    command.emit(result, as_json)
+    if not result["usable"]:
+        more = len(result["problems"]) - 1 + result["more_problems"]
+        raise InputError(f"{result['problems'][0]}{f' (and {more} more problems)' * (more > 0)}")
 
 
 @app.command()
@@ -82,8 +87,8 @@ def extract(
     """Videos to snippet features (EfficientNet-Lite0), and with a model to class scores."""
     from apps.action.extract import extract as work
 
-    facts = {"snippet_seconds": snippet_seconds, "checkpoint": checkpoint, "device": device, "timeout": timeout}
-    command.emit(work(videos, out, **facts), as_json)  # pyright: ignore[reportArgumentType]
+    result = work(videos, out, snippet_seconds=snippet_seconds, checkpoint=checkpoint, device=device, timeout=timeout)
+    command.emit(result, as_json)
 
 
 @app.command()
@@ -163,6 +168,35 @@ def detect(
 
 
 @app.command()
+def stream(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="A recording, or - for samples by standard input.")],
+    checkpoint: command.CheckpointOption = None,
+    threshold: Threshold = 0.1,
+    hop: Annotated[int, typer.Option("--hop", min=1, help="Snippets from one look to the next.")] = 4,
+    margin: Annotated[int, typer.Option("--margin", min=0, help="Snippets to see after an end.")] = 8,
+    rate: Rate = None,
+    timeout: Timeout = 60,
+    device: command.DeviceOption = "auto",
+    as_json: command.JsonOption = False,
+) -> None:
+    """Detections while a recording grows, a line each, within (hop + margin) snippets after their end."""
+    from apps.action.detector import load
+    from apps.action.stream import stream_file
+    from shared.io.files import to_json
+
+    count = 0
+    detector = load(checkpoint, device)
+    found = stream_file(detector, source, threshold=threshold, hop=hop, margin=margin, rate=rate, timeout=timeout)
+    for d, now in found:
+        count += 1
+        row = {"at": now, "start": d.start, "end": d.end, "label": d.label, "score": d.score}
+        line = to_json(row) if as_json else f"{now:8.1f} s: {d.label} from {d.start:.1f} to {d.end:.1f} ({d.score:.2f})"
+        typer.echo(line)
+    if not as_json:
+        typer.echo(f"{count} detections")
+
+
+@app.command()
 def explain(
     file: File,
     checkpoint: command.CheckpointOption = None,
@@ -170,6 +204,7 @@ def explain(
     threshold: Threshold = 0.1,
     annotations: Annotations = None,
     rate: Rate = None,
+    timeout: Timeout = 60,
     device: command.DeviceOption = "auto",
     as_json: command.JsonOption = False,
 ) -> None:
@@ -178,7 +213,8 @@ def explain(
     from apps.action.predict import explain as work
 
     detector = load(checkpoint, device)
-    command.emit(work(detector, file, out, threshold=threshold, annotations=annotations, rate=rate), as_json)
+    result = work(detector, file, out, threshold=threshold, annotations=annotations, rate=rate, timeout=timeout)
+    command.emit(result, as_json)
 
 
 @app.command()
@@ -203,33 +239,6 @@ def compare(
     names = [name.strip() for name in models.split(",") if name.strip()]
     result = work(settings, data, out, models=names, seeds=seeds, folds=folds, hardware=Hardware(device))
     command.emit(result if as_json else {key: result[key] for key in ("models", "differences", "written")}, as_json)
-
-
-@app.command()
-def stream(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="A recording, or - for samples by standard input.")],
-    checkpoint: command.CheckpointOption = None,
-    threshold: Threshold = 0.1,
-    hop: Annotated[int, typer.Option("--hop", min=1, help="Snippets from one look to the next.")] = 4,
-    margin: Annotated[int, typer.Option("--margin", min=0, help="Snippets to see after an end.")] = 8,
-    rate: Rate = None,
-    device: command.DeviceOption = "auto",
-    as_json: command.JsonOption = False,
-) -> None:
-    """Detections while a recording grows, a line each, within (hop + margin) snippets after their end."""
-    from apps.action.detector import load
-    from apps.action.stream import stream_file
-    from shared.io.files import to_json
-
-    count = 0
-    detector = load(checkpoint, device)
-    for d, now in stream_file(detector, source, threshold=threshold, hop=hop, margin=margin, rate=rate):
-        count += 1
-        row = {"at": now, "start": d.start, "end": d.end, "label": d.label, "score": d.score}
-        line = to_json(row) if as_json else f"{now:8.1f} s: {d.label} from {d.start:.1f} to {d.end:.1f} ({d.score:.2f})"
-        typer.echo(line)
-    if not as_json:
-        typer.echo(f"{count} detections")
 
 
 @app.command()

@@ -14,6 +14,7 @@ from apps.action.detector import made
 from apps.action.evaluate import detect_all, given_grouping
 from apps.action.metrics import LOOSE, STRICT, average_recall, labels_in, mean_average_precision
 from apps.action.model import BoundaryMatchingNetwork
+from apps.action.proposals import Detection
 from apps.action.recordings import Corpus
 from apps.action.train import fit_model
 from shared.errors import InputError
@@ -27,7 +28,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "bmn+csa": {"attention": "csa"},
     "bmn+se+csa": {"attention": "se+csa"},
 }
-ROWS, KEY = "rows.jsonl", "comparison.json"
+PAIRS = (("bmn+se", "bmn"), ("bmn+csa", "bmn"), ("bmn+csa", "bmn+se"), ("bmn+se+csa", "bmn"))  # gain of, against
+ROWS, RESULT = "rows.jsonl", "comparison.json"
 
 
 def compare(
@@ -38,7 +40,7 @@ def compare(
     The last epoch is taken, so that nothing is selected on the test fold. What is done is kept in `rows.jsonl`, and a
     run that was ended goes on; seeds are outermost, so that it is even over the models whenever it ends. `folds` 0:
     all; data that name their own subsets are one, trained on `train` and `valid`. Raises InputError for an unknown
-    model, more folds than there are, and a folder with other settings or other data.
+    model, more folds than there are, no recordings to test on, and a folder with other settings or other data.
     """
     unknown = [name for name in models if name not in MODELS]
     if unknown:
@@ -47,7 +49,10 @@ def compare(
     there = corpus.fold_count or 1
     if folds > there:
         raise InputError(f"--folds {folds}: {corpus.name} has {there}; name no more")
-    check_corpus(corpus, corpus.split(0), "last")
+    parts = corpus.split(0)
+    check_corpus(corpus, parts, "last")
+    if not parts["test"]:
+        raise InputError(f"{corpus.name}: its test split is empty; name recordings to compare on")
     output_folder(out)
     _same_settings(out, config, corpus)
     rows = _read_rows(out)
@@ -59,9 +64,9 @@ def compare(
                     rows.append(_one(config, corpus, out, name, fold, seed, hardware))
                     write_text(out / ROWS, "".join(json.dumps(row) + "\n" for row in rows))
     result = {"data": summary(corpus), "settings": config.model_dump(mode="json"), **summarise(corpus, rows)}
-    write_json(out / KEY, result)
+    write_json(out / RESULT, result)
     picture(out / "comparison.png", result)
-    return {**result, "written": str(out / KEY)}
+    return {**result, "written": str(out / RESULT)}
 
 
 def _same_settings(out: Path, config: ActionConfig, corpus: Corpus) -> None:
@@ -103,8 +108,6 @@ def _one(
 
 def summarise(corpus: Corpus, rows: list[dict]) -> dict:
     """A line for each model, over all folds' recordings together, the mean over seeds; and paired differences."""
-    from apps.action.proposals import Detection
-
     by_seed: dict[str, dict[int, dict]] = {}
     folds = {row["fold"] for row in rows}
     tested = [recording for fold in sorted(folds) for recording in corpus.split(fold)["test"]]
@@ -154,15 +157,14 @@ def differences(by_seed: dict[str, dict[int, dict]]) -> list[dict]:
     shared seeds, with an interval from drawing both again.
     """
     lines = []
-    for name in ("bmn+se", "bmn+csa", "bmn+se+csa"):
-        for base in ("bmn", "bmn+se"):
-            shared = sorted(set(by_seed.get(name, {})) & set(by_seed.get(base, {})))
-            if name == base or not shared or (name, base) == ("bmn+se+csa", "bmn+se"):
-                continue
-            gains = np.stack([by_seed[name][s]["classes"] - by_seed[base][s]["classes"] for s in shared])
-            low, high = crossed_interval(gains)
-            line = {"model": name, "against": base, "seeds": len(shared), "gain": float(gains.mean())}
-            lines.append({**line, "low": low, "high": high})
+    for name, base in PAIRS:
+        shared = sorted(set(by_seed.get(name, {})) & set(by_seed.get(base, {})))
+        if not shared:
+            continue
+        gains = np.stack([by_seed[name][s]["classes"] - by_seed[base][s]["classes"] for s in shared])
+        low, high = crossed_interval(gains)
+        line = {"model": name, "against": base, "seeds": len(shared), "gain": float(gains.mean())}
+        lines.append({**line, "low": low, "high": high})
     return lines
 
 

@@ -1,19 +1,20 @@
 """Any data as a corpus: a folder of one's own, 50 Salads, GeoTec, or the streams that come with the app."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from apps.action.annotations import SUFFIXES, Annotated, read_annotations
 from apps.action.config import DataConfig
-from apps.action.features import ARRAYS, STATISTICS, VIDEOS, read_array, read_sensors
+from apps.action.features import ARRAYS, EXTRACTED, VIDEOS, extracted_step, read_array, read_sensors
 from apps.action.readers.geotec import is_geotec, read_geotec
 from apps.action.readers.salads import is_salads, read_salads
 from apps.action.readers.watch import read_watch
 from apps.action.recordings import Corpus, Recording, Source, checked, step_of
 from shared.errors import InputError
-from shared.io.files import read_json, sha256
+from shared.io.files import sha256
 
 FOLDS = 5
 CLASSES = "classes.txt"
@@ -29,7 +30,7 @@ def load_corpus(data: Path | None, config: DataConfig) -> Corpus:
         return read_geotec(data)
     if is_salads(data):
         return read_salads(data, config.scores)
-    if data.is_file() and data.suffix in SUFFIXES:
+    if data.is_file() and data.suffix.lower() in SUFFIXES:
         return read_folder(data.parent, data, config)
     if data.is_dir():
         return read_folder(data, annotation_file(data), config)
@@ -66,7 +67,7 @@ def read_folder(folder: Path, annotations: Path, config: DataConfig) -> Corpus:
         raise InputError(f"{folder}: has no folder features, sensors or scores; put a file for each recording there")
     labels = _classes(folder / CLASSES) if (folder / CLASSES).exists() else None
     recordings, skipped, hashes = [], [], [annotations.name, sha256(annotations)]
-    step = config.snippet_seconds or _extracted_step(folder / kind)
+    step = config.snippet_seconds or extracted_step(folder / kind)
     channels = None
     for name, entry in sorted(annotated.items()):
         file = _file_of(folder / kind, name, annotations)
@@ -84,10 +85,10 @@ def read_folder(folder: Path, annotations: Path, config: DataConfig) -> Corpus:
                 raise InputError(f"{scores}: has {len(semantics)} snippets, {file} {len(features)}; make them alike")
         recordings.append(Recording(name, features, own_step, segments, semantics, entry.subset, entry.group or name))
     _same_width(folder / kind, recordings)
-    if labels is None:
-        labels = tuple(sorted({segment.label for recording in recordings for segment in recording.segments}))
-    if not labels:
+    occurring = sorted({segment.label for recording in recordings for segment in recording.segments})
+    if not occurring:
         raise InputError(f"{annotations}: has no segment at all; annotate at least one")
+    labels = labels or tuple(occurring)
     steps = [recording.step for recording in recordings]
     if step is None and max(steps) < 1.01 * min(steps):
         step = steps[0]  # as the durations say; a file without one is then understood, too
@@ -102,16 +103,9 @@ def read_folder(folder: Path, annotations: Path, config: DataConfig) -> Corpus:
             split_rule="",
             scored=_scored(folder, labels, recordings[0], kind),
             skipped=tuple(skipped),
-        )
+        ),
+        annotations,
     )
-
-
-EXTRACTED = "extracted.json"  # what `extract` leaves beside the features
-
-
-def _extracted_step(folder: Path) -> float | None:
-    path = folder / EXTRACTED
-    return float(read_json(path)["snippet_seconds"]) if path.exists() else None
 
 
 def _classes(path: Path) -> tuple[str, ...]:
@@ -163,12 +157,13 @@ def _same_width(folder: Path, recordings: list[Recording]) -> None:
             raise InputError(f"{folder}: {recording.name} has {a} channels, {first.name} has {b}; extract all alike")
 
 
-def _with_folds(corpus: Corpus) -> Corpus:
-    """Folds by group where the data name no subsets."""
-    from dataclasses import replace
-
-    if all(recording.subset for recording in corpus.recordings):
+def _with_folds(corpus: Corpus, annotations: Path) -> Corpus:
+    """Folds by group where the data name no subsets. Raises InputError where some recordings have one and some not."""
+    bare = [recording.name for recording in corpus.recordings if not recording.subset]
+    if not bare:
         return replace(corpus, split_rule="the subsets in the annotations")
+    if len(bare) < len(corpus.recordings):
+        raise InputError(f"{annotations}: {bare[0]}: has no subset, though others have; name one for each, or for none")
     groups = sorted({recording.group for recording in corpus.recordings})
     folds = min(FOLDS, len(groups))
     return replace(
@@ -190,6 +185,3 @@ def summary(corpus: Corpus) -> dict:
         "split": corpus.split_rule,
     }
     return {**facts, "note": corpus.note} if corpus.note else facts
-
-
-__all__ = ["EXTRACTED", "STATISTICS", "annotation_file", "load_corpus", "read_folder", "summary"]

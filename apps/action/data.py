@@ -1,7 +1,6 @@
 """Windows of snippets out of recordings: a function of (seed, epoch, index), so that a resumed run repeats them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import lightning
 import numpy as np
@@ -9,62 +8,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from apps.action.boundary_matching import valid_proposals
 from apps.action.config import DataConfig
 from apps.action.recordings import Corpus, Recording
 from apps.action.targets import boundary_targets, class_targets, overlap_targets
+from apps.action.windows import cut, window_starts
 from shared.errors import InputError
 
 INSIDE = 0.75  # the share of a segment that has to lie in a window for it to be a target there
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """Mean and spread of each channel over the training recordings."""
-
-    mean: np.ndarray
-    spread: np.ndarray
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        return ((x - self.mean) / self.spread).astype(np.float32)
-
-
-def fit_scaling(arrays: Sequence[np.ndarray]) -> Scaling:
-    """Over all rows of `arrays`; a channel that never changes keeps its scale."""
-    rows = np.concatenate(arrays).astype(np.float64)
-    spread = rows.std(0)
-    return Scaling(rows.mean(0).astype(np.float32), np.where(spread > 1e-6, spread, 1).astype(np.float32))
-
-
-def squeezed(x: np.ndarray, snippets: int) -> np.ndarray:
-    """(N, C) -> (snippets, C) by linear interpolation between the snippets' middles."""
-    at = np.clip((np.arange(snippets) + 0.5) * len(x) / snippets - 0.5, 0, len(x) - 1)
-    low = np.floor(at).astype(int)
-    high, share = np.minimum(low + 1, len(x) - 1), (at - low)[:, None].astype(np.float32)
-    return x[low] * (1 - share) + x[high] * share
-
-
-def window_starts(length: int, window: int, stride: int, shift: int = 0) -> list[int]:
-    """Where windows begin so that they cover all of a recording; the last one ends with it."""
-    if length <= window:
-        return [0]
-    starts = list(range(0, length - window, stride))
-    if shift:
-        starts = sorted({min(max(0, start - shift), length - window) for start in starts})
-    return [*starts, length - window]
-
-
-def cut(recording: Recording, start: int, window: int, whole: bool) -> dict[str, np.ndarray]:
-    """x (T, C), semantics (T, R) and keep (T,) of a window; padded with zeros where the recording is shorter."""
-    streams = {"x": recording.features}
-    if recording.semantics is not None:
-        streams["semantics"] = recording.semantics
-    made = {}
-    for name, values in streams.items():
-        part = squeezed(values, window) if whole else values[start : start + window]
-        made[name] = np.zeros((window, values.shape[1]), np.float32)
-        made[name][: len(part)] = part
-    made["keep"] = np.arange(window) < (window if whole else min(window, len(recording.features) - start))
-    return made
 
 
 def truth(
@@ -109,8 +60,7 @@ class Windows(Dataset):
         recording = self.recordings[number]
         item = cut(recording, start, self.config.window, self.config.whole)
         item |= truth(recording, start, self.config, self.longest, self.labels)
-        ends = np.arange(1, self.longest + 1)[:, None] + np.arange(self.config.window)
-        item["valid"] = ends <= item["keep"].sum()
+        item["valid"] = valid_proposals(self.config.window, self.longest, int(item["keep"].sum()))
         return {name: torch.as_tensor(value) for name, value in item.items()}
 
 
@@ -147,22 +97,6 @@ class ActionData(lightning.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(Windows(self.valid, self.config, self.longest, self.labels), batch_size=self.batch)
-
-
-def scaled(recordings: Sequence[Recording], features: Scaling, semantics: Scaling | None) -> list[Recording]:
-    """The recordings as the model reads them."""
-    from dataclasses import replace
-
-    return [
-        replace(
-            recording,
-            features=features(recording.features),
-            semantics=semantics(recording.semantics)
-            if semantics is not None and recording.semantics is not None
-            else None,
-        )
-        for recording in recordings
-    ]
 
 
 def check_corpus(corpus: Corpus, parts: dict[str, list[Recording]], select: str) -> None:

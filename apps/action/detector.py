@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from apps.action.config import DataConfig, DetectConfig, ModelConfig
-from apps.action.data import Scaling, cut, window_starts
 from apps.action.features import ARRAYS, read_array, read_recording
 from apps.action.model import BoundaryMatchingNetwork
 from apps.action.proposals import (
@@ -21,8 +20,9 @@ from apps.action.proposals import (
 )
 from apps.action.readers.salads import logs_and_shares
 from apps.action.recordings import Recording, Source
+from apps.action.windows import Scaling, cut, window_starts
 from shared.errors import InputError
-from shared.training.checkpoint import load_model, load_weights
+from shared.training.checkpoint import build_within, load_model, load_weights
 from shared.training.device import pick_device
 
 SHIPPED = Path(__file__).resolve().parents[2] / "data" / "weights" / "watch.safetensors"
@@ -68,8 +68,7 @@ def load(checkpoint: Path | None, device: str = "auto") -> Detector:
     """Load a model of `action train`, or the shipped one. Raises InputError as `load_model`, and for an unfit card."""
     path = checkpoint or SHIPPED
     state, card = load_model(path, "action")
-    _check_card(card, state, path)
-    model = BoundaryMatchingNetwork(**card["architecture"])
+    model = _from_card(card, state, path)
     load_weights(model, {key: value.float() for key, value in state.items()}, path)
     return made(model.eval().to(pick_device(device)), card, path)
 
@@ -86,8 +85,8 @@ def made(model: BoundaryMatchingNetwork, card: dict[str, Any], path: Path) -> De
     return Detector(model, card, path, list(card["labels"]), source, window, scaling[0], scaling[1], settings)
 
 
-def _check_card(card: dict[str, Any], state: dict[str, torch.Tensor], path: Path) -> None:
-    """InputError before a model that the card claims to be vast takes time or memory."""
+def _from_card(card: dict[str, Any], state: dict[str, torch.Tensor], path: Path) -> BoundaryMatchingNetwork:
+    """The untrained model of a card; InputError before one that is claimed to be vast takes memory."""
     try:
         arguments = card["architecture"]
         ModelConfig(**{name: value for name, value in arguments.items() if name in ModelConfig.model_fields})
@@ -100,15 +99,12 @@ def _check_card(card: dict[str, Any], state: dict[str, torch.Tensor], path: Path
             widths = {len(card[key][part]) for part in ("mean", "spread")} if card[key] else {0}
             if widths != {arguments[channels]}:
                 raise ValueError(f"{key} has other channels than the {arguments[channels]} of the architecture")
-        with torch.device("meta"):  # sizes alone
-            sizes = {name: value.shape for name, value in BoundaryMatchingNetwork(**arguments).state_dict().items()}
+        return build_within(lambda: BoundaryMatchingNetwork(**arguments), state)
     except Exception as error:  # whatever a wrong argument leads to
         reason = " ".join(str(error).split())[:150] or type(error).__name__
         raise InputError(
             f"{path}: its card does not describe an action model that fits ({reason}); use the one made by train"
         ) from None
-    if sizes != {name: value.shape for name, value in state.items()}:
-        raise InputError(f"{path}: the weights do not fit the architecture in the card; use the pair made by train")
 
 
 def ready(detector: Detector, recording: Recording) -> Recording:
@@ -241,13 +237,14 @@ def _suppressed(detector: Detector, recording: Recording, maps: Maps, scores: np
     )
 
 
-def read_for(detector: Detector, path: Path, rate: float | None = None) -> Recording:
-    """A user's file as what the model reads; see `read_recording`.
+def read_for(detector: Detector, path: Path, rate: float | None = None, timeout: float = 60.0) -> Recording:
+    """A user's file as what the model reads; see `read_recording`. A video is encoded on the model's device.
 
     For a model that reads class scores beside the features, they come from the folder `scores` beside the file's own;
     for a model of 50 Salads, the file's class scores are both. Raises InputError when they are missing or do not fit.
     """
-    recording = read_recording(path, detector.source, detector.width, rate)
+    device = str(next(detector.model.parameters()).device)
+    recording = read_recording(path, detector.source, detector.width, rate=rate, device=device, timeout=timeout)
     if detector.semantics_scaling is None:
         return recording
     if detector.source.kind == "scores":

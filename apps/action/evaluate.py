@@ -24,11 +24,14 @@ from shared.command import progress
 from shared.errors import InputError
 from shared.io.files import output_folder, write_json
 
+STEP_TOLERANCE = 0.1  # of a snippet's length: durations in annotations are rounded
+
 
 def evaluate(detector: Detector, data: Path | None, split: str, out: Path, *, config: DataConfig) -> dict:
     """Figures on a split, or on all recordings (`split` all), beside the grouping of the model's own snippet classes.
 
-    Raises InputError for an empty split, truth without segments, and data of another width than the model reads.
+    Raises InputError for an empty split, truth without segments, and data of another width or other snippets than the
+    model reads.
     """
     corpus = load_corpus(data, config)
     recordings = list(corpus.recordings) if split == "all" else corpus.split(config.fold)[split]
@@ -38,11 +41,7 @@ def evaluate(detector: Detector, data: Path | None, split: str, out: Path, *, co
     if not labels_in(truth):
         raise InputError(f"{corpus.name}: no recording of the {split} split has a segment; evaluation needs truth")
     for recording in recordings:
-        if recording.features.shape[1] != detector.width:
-            raise InputError(
-                f"{corpus.name}: {recording.name} has {recording.features.shape[1]} channels, the model reads"
-                f" {detector.width}; give data of the same kind"
-            )
+        _check_fit(detector, recording, corpus.name)
     output_folder(out)
     found, proposals, grouping = detect_all(detector, recordings)
     result = {
@@ -71,8 +70,22 @@ def evaluate(detector: Detector, data: Path | None, split: str, out: Path, *, co
     return {**result, "written": str(out / "evaluation.json")}
 
 
+def _check_fit(detector: Detector, recording: Recording, data: str) -> None:
+    width, step = recording.features.shape[1], detector.source.step
+    if width != detector.width:
+        raise InputError(
+            f"{data}: {recording.name} has {width} channels, the model reads {detector.width}; give data of the same"
+            " kind"
+        )
+    if step is not None and not detector.window.whole and abs(recording.step / step - 1) > STEP_TOLERANCE:
+        raise InputError(
+            f"{data}: {recording.name} has snippets of {recording.step:g} s, the model reads {step:g} s; use"
+            f" --set data.snippet_seconds={step:g}, or extract the features anew"
+        )
+
+
 def detect_all(detector: Detector, recordings: Sequence[Recording]) -> tuple[Found, dict, Found]:
-    """Detections, proposals and grouped snippets of each recording, by name."""
+    """Detections, proposals (start, end, score) and grouped snippets of each recording, by name; times in seconds."""
     found: dict[str, list[Detection]] = {}
     proposals, grouping = {}, {}
     with progress() as bar:

@@ -1,16 +1,18 @@
 """Files as snippets: features and class scores in .npy, .npz, .h5 and .csv, sensor streams, and videos."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 
-from apps.action.recordings import Recording, Source, check_features, step_of
+from apps.action.recordings import Recording, Source, check_features
 from shared.errors import InputError
-from shared.io.files import input_file
+from shared.io.files import input_file, read_json
 
 ARRAYS = (".npy", ".npz", ".h5", ".hdf5", ".csv")
 VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".gif")
 STATISTICS = ("mean", "standard deviation", "lowest", "highest", "mean step")  # of each channel, in a snippet
+EXTRACTED = "extracted.json"  # what `extract` leaves beside the features
 TIME = ("time", "t", "timestamp", "seconds")
 
 
@@ -20,13 +22,14 @@ def read_array(path: Path) -> tuple[np.ndarray, list[str]]:
     A .npz or .h5 has `features`, `scores` or `signal`, or a single array.
     """
     path = input_file(path)
+    suffix = path.suffix.lower()
     try:
-        if path.suffix == ".npy":
+        if suffix == ".npy":
             return check_features(str(path), np.load(path, allow_pickle=False)), []
-        if path.suffix == ".npz":
+        if suffix == ".npz":
             with np.load(path, allow_pickle=False) as file:
                 return check_features(str(path), file[_key(path, list(file.files))]), []
-        if path.suffix in (".h5", ".hdf5"):
+        if suffix in (".h5", ".hdf5"):
             import h5py
 
             with h5py.File(path) as file:
@@ -34,7 +37,7 @@ def read_array(path: Path) -> tuple[np.ndarray, list[str]]:
                 if not isinstance(node, h5py.Dataset):
                     raise InputError(f"{path}: {node.name} is a group, not an array; put the array at the top")
                 return check_features(str(path), node[()]), []
-        if path.suffix == ".csv":
+        if suffix == ".csv":
             return _read_csv(path)
     except InputError:
         raise
@@ -99,7 +102,7 @@ def sensor_snippets(signal: np.ndarray, times: np.ndarray, step: float) -> np.nd
     """A sensor stream as snippets of `step` seconds: (samples, channels) -> (T, 5 channels), see `STATISTICS`.
 
     times (samples,) in seconds, rising. The last snippet counts when at least half of it is there. A snippet without a
-    sample repeats the one before. Raises ValueError when the stream is shorter than half a snippet.
+    sample has the one after it. Raises ValueError when the stream is shorter than half a snippet.
     """
     times = times - times[0]
     rest = times[-1] + (times[-1] / (len(times) - 1) if len(times) > 1 else 0)
@@ -107,12 +110,20 @@ def sensor_snippets(signal: np.ndarray, times: np.ndarray, step: float) -> np.nd
     if count < 1:
         raise ValueError(f"it lasts {rest:.3g} s, less than half a snippet of {step:g} s")
     at = np.minimum(np.searchsorted(times, np.arange(count) * step - 1e-9), len(times) - 1)
-    ends = np.append(at[1:], np.searchsorted(times, count * step - 1e-9))
-    sizes = np.maximum(ends - at, 1)[:, None]
-    x = signal.astype(np.float64)[: max(int(ends[-1]), int(at[-1]) + 1)]
+    stop = max(int(np.searchsorted(times, count * step - 1e-9)), int(at[-1]) + 1)
+    return statistics(signal[:stop], at)
+
+
+def statistics(signal: np.ndarray, at: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
+    """`STATISTICS` of the parts of a signal (samples, channels) that begin at `at` (T,) -> (T, 5 channels) float32.
+
+    before: the sample (channels,) ahead of the signal, from which its first step is taken; None where there is none.
+    """
+    x = signal.astype(np.float64)
+    sizes = np.maximum(np.diff(at, append=len(x)), 1)[:, None]
     mean = np.add.reduceat(x, at) / sizes
     square = np.add.reduceat(x**2, at) / sizes
-    steps = np.abs(np.diff(x, axis=0, prepend=x[:1]))
+    steps = np.abs(np.diff(x, axis=0, prepend=x[:1] if before is None else before[None]))
     parts = [
         mean,
         np.sqrt(np.maximum(square - mean**2, 0)),
@@ -149,10 +160,32 @@ def read_sensors(path: Path, step: float, rate: float | None) -> tuple[np.ndarra
         raise InputError(f"{path}: {error}; give a longer recording") from None
 
 
-def read_recording(path: Path, source: Source, width: int, rate: float | None = None) -> Recording:
-    """A user's file as the snippets that a model reads. Raises InputError when it is of another kind or width.
+def extracted_step(folder: Path) -> float | None:
+    """Seconds a snippet of the features that `extract` wrote into a folder; None for features from elsewhere."""
+    path = folder / EXTRACTED
+    if not path.exists():
+        return None
+    noted = read_json(path)
+    step = noted.get("snippet_seconds") if isinstance(noted, dict) else None
+    if not isinstance(step, int | float) or not 0 < step < math.inf:
+        raise InputError(f"{path}: names no snippet_seconds above 0; extract the features again")
+    return float(step)
 
-    `rate` (samples a second) is for a sensor file without a time column and goes before the model's own.
+
+def read_recording(
+    path: Path,
+    source: Source,
+    width: int,
+    *,
+    rate: float | None = None,
+    device: str = "cpu",
+    timeout: float = 60.0,
+) -> Recording:
+    """A user's file as the snippets that a model reads. Raises InputError when it is of another kind, width or step.
+
+    `rate` (a second) is that of the samples of a sensor file without a time column, and goes before the model's own; or
+    of the snippets of features, where neither the model nor `extract` says. `device` encodes a video's frames, each of
+    which may take `timeout` seconds to decode.
     """
     if path.suffix.lower() in VIDEOS:
         if source.kind != "video":
@@ -161,20 +194,33 @@ def read_recording(path: Path, source: Source, width: int, rate: float | None = 
             )
         from apps.action.extract import video_features
 
-        features, step, _ = video_features(path, source.step or 0.5)
+        step = source.step or 0.5
+        features = video_features(path, step, device=device, timeout=timeout)
     elif source.kind == "sensors":
         assert source.step is not None
-        features, channels = read_sensors(path, source.step, rate or source.rate)
         step = source.step
+        features, channels = read_sensors(path, step, rate or source.rate)
         if channels != source.channels:
             raise InputError(
                 f"{path}: has {channels} channels, the model reads {source.channels}; give the same sensors"
             )
     else:
         features, _ = read_array(path)
-        step = step_of(str(path), len(features), None, source.step)
+        step = _step_of_array(path, source, rate)
     if features.shape[1] != width:
         raise InputError(
             f"{path}: has {features.shape[1]} channels, the model reads {width}; extract the same features"
         )
     return Recording(path.stem, features, step)
+
+
+def _step_of_array(path: Path, source: Source, rate: float | None) -> float:
+    own = (1 / rate if rate else extracted_step(path.parent)) or source.step
+    if own is None:
+        raise InputError(f"{path}: how long a snippet lasts is not known; name the snippets a second by --rate")
+    if source.step is not None and not math.isclose(own, source.step, rel_tol=0.01):
+        raise InputError(
+            f"{path}: has snippets of {own:g} s, the model reads {source.step:g} s; extract the features anew with"
+            f" --snippet-seconds {source.step:g}"
+        )
+    return own

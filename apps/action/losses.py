@@ -59,6 +59,8 @@ def detection_loss(
     Shape: out as `BoundaryMatchingNetwork`; batch has keep (B, T), start, end (B, T), overlap, valid (B, D, T) and
     classes (B, T, K + 1). A network without proposals has the last part alone.
     """
+    # Counts of thousands of places, and sums over them, are coarse in halves.
+    out = {name: value.to(batch["classes"].dtype) for name, value in out.items()}
     keep = batch["keep"]
     wrong = -(out["classes"].log_softmax(-1) * batch["classes"]).sum(-1)
     count = shared(keep.sum().to(wrong.dtype))

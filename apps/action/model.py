@@ -5,7 +5,6 @@ House notation: B batch, T snippets, C channels, R channels of the class semanti
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from apps.action.boundary_matching import BoundaryMatching, spread
@@ -124,12 +123,3 @@ class ProposalHead(nn.Module):
             hidden = conv(hidden).relu()
         maps = self.out(hidden.permute(0, 2, 3, 1))
         return maps[..., 0], maps[..., 1]
-
-
-def valid_mask(keep: Tensor, longest: int) -> Tensor:
-    """(B, D, T) True where proposal (d, t) ends within what `keep` (B, T) says is there (a prefix)."""
-    snippets = keep.shape[1]
-    ends = torch.arange(1, min(longest, snippets) + 1, device=keep.device)[:, None] + torch.arange(
-        snippets, device=keep.device
-    )
-    return ends[None] <= keep.sum(1)[:, None, None]

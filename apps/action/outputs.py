@@ -16,12 +16,13 @@ def chosen(detections: Sequence[Detection], threshold: float) -> list[Detection]
     for detection in sorted(detections, key=lambda d: -d.score):
         if detection.score < threshold:
             break
-        if all(_shared(detection, other) < CLEAR for other in kept):
+        if all(shared_part(detection, other) < CLEAR for other in kept):
             kept.append(detection)
     return sorted(kept)
 
 
-def _shared(a: Detection, b: Detection) -> float:
+def shared_part(a: Detection, b: Detection) -> float:
+    """How long both last together, as a share of the shorter one."""
     inter = min(a.end, b.end) - max(a.start, b.start)
     return max(0.0, inter) / max(1e-9, min(a.end - a.start, b.end - b.start))
 

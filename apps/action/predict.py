@@ -1,6 +1,7 @@
 """`detect` and `explain`: a trained model on a user's recordings."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from apps.action.features import VIDEOS
 from apps.action.outputs import chosen, write_activitynet, write_csv, write_srt
 from apps.action.recordings import Recording, checked
 from apps.action.timeline import channel_picture, timeline
+from apps.action.windows import window_starts
 from shared.attention.record import record_attention
 from shared.errors import InputError
 from shared.io.files import output_folder, write_json
@@ -37,7 +39,7 @@ def detect(
     annotations: Path | None,
     rate: float | None,
     video: bool,
-    timeout: float = 60.0,
+    timeout: float,
 ) -> dict[str, Any]:
     """Labelled segments of recordings: detections.json (ActivityNet), and for each NAME.csv, .srt, .png, for a video
     .mp4.
@@ -50,17 +52,16 @@ def detect(
     if twice:
         raise InputError(f"{twice}: is the name of two recordings; detect them into folders of their own")
     truth = read_annotations(annotations) if annotations else {}
-    recordings = [_with_truth(read_for(detector, file, rate), truth, annotations) for file in files]
+    recordings = [_with_truth(read_for(detector, file, rate, timeout), truth, annotations) for file in files]
     output_folder(out)
-    found, rows = {}, []
+    found, rows, files_written = {}, [], []
     for file, recording in zip(files, recordings, strict=True):
         maps = maps_of(detector, recording)
         found[recording.name] = detections_of(detector, recording, maps)
         shown = chosen(found[recording.name], threshold)
-        base = out / recording.name
-        write_csv(base.with_name(f"{recording.name}.csv"), recording.name, shown)
-        write_srt(base.with_name(f"{recording.name}.srt"), shown)
-        picture = out / f"{recording.name}.png"
+        table, subtitles, picture = (out / f"{recording.name}{suffix}" for suffix in (".csv", ".srt", ".png"))
+        write_csv(table, recording.name, shown)
+        write_srt(subtitles, shown)
         is_video = file.suffix.lower() in VIDEOS
         timeline(
             picture,
@@ -71,20 +72,19 @@ def detect(
             pictures=thumbnails(file, timeout) if is_video else (),
             title=f"{recording.name}: {len(shown)} segment{'s' * (len(shown) != 1)} in {recording.duration:.1f} s",
         )
-        written = [picture]
+        files_written += [table, subtitles, picture]
         if is_video and video:
             from apps.action.overlay import annotated_video
 
-            written.append(annotated_video(file, out / f"{recording.name}.mp4", shown, detector.labels, timeout))
-        rows += [
-            {"recording": recording.name, "start": round(d.start, 2), "end": round(d.end, 2), "label": d.label,
-             "score": round(d.score, 4)}
-            for d in shown
-        ]  # fmt: skip
+            files_written.append(annotated_video(file, out / f"{recording.name}.mp4", shown, detector.labels, timeout))
+        for d in shown:
+            times = {"start": round(d.start, 2), "end": round(d.end, 2)}
+            rows.append({"recording": recording.name, **times, "label": d.label, "score": round(d.score, 4)})
     facts = {"model": detector.card.get("sha256", ""), "checkpoint": str(detector.path), "threshold": threshold}
     write_activitynet(out / "detections.json", found, facts)
     return {
         "written": str(out / "detections.json"),
+        "files": [str(path) for path in files_written],
         "recordings": len(files),
         "detections": sum(len(found[name]) for name in found),
         "shown": rows,
@@ -108,8 +108,6 @@ def _frame(video, place: int) -> list[np.ndarray]:
 
 
 def _with_truth(recording: Recording, truth: dict, where: Path | None) -> Recording:
-    from dataclasses import replace
-
     if where is None or recording.name not in truth:
         return recording
     segments, _ = checked(f"{where}: {recording.name}", truth[recording.name].segments, recording.duration, None, False)
@@ -121,8 +119,6 @@ def attention_of(detector: Detector, recording: Recording) -> dict[str, np.ndarr
 
     Raises InputError for a model without attention.
     """
-    from apps.action.data import window_starts
-
     scaled, size = ready(detector, recording), detector.window.window
     length = len(recording.features)
     starts = [0] if detector.window.whole else window_starts(length, size, max(1, size // 2))
@@ -149,11 +145,18 @@ def attention_of(detector: Detector, recording: Recording) -> dict[str, np.ndarr
 
 
 def explain(
-    detector: Detector, file: Path, out: Path, *, threshold: float, annotations: Path | None, rate: float | None
+    detector: Detector,
+    file: Path,
+    out: Path,
+    *,
+    threshold: float,
+    annotations: Path | None,
+    rate: float | None,
+    timeout: float,
 ) -> dict[str, Any]:
     """Channel and temporal attention under the timeline of a recording: attention.png, channels.png, attention.json."""
     truth = read_annotations(annotations) if annotations else {}
-    recording = _with_truth(read_for(detector, file, rate), truth, annotations)
+    recording = _with_truth(read_for(detector, file, rate, timeout), truth, annotations)
     gates = attention_of(detector, recording)
     output_folder(out)
     maps: Maps = maps_of(detector, recording)

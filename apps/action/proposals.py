@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from apps.action.readers.salads import runs
+from apps.action.recordings import runs
 
 NOTHING = 1e-4  # scores below are not emitted
 CANDIDATES = 300  # of a window, by confidence

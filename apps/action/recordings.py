@@ -1,8 +1,8 @@
 """What is trained on and detected in: recordings as snippets, with labelled segments; and what may be wrong."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -13,7 +13,7 @@ TOLERANCE = 0.02  # of a duration: as far as features and annotations may disagr
 
 @dataclass(frozen=True, order=True)
 class Segment:
-    """A labelled action from `start` to `end`, in seconds."""
+    """A labelled action from `start` to `end`, finite numbers of seconds."""
 
     start: float
     end: float
@@ -77,8 +77,7 @@ class Corpus:
         Raises InputError when the fold does not exist.
         """
         if not self.folds:
-            parts = {name: [r for r in self.recordings if r.subset == name] for name in ("train", "valid", "test")}
-            return parts
+            return {name: [r for r in self.recordings if r.subset == name] for name in ("train", "valid", "test")}
         if not 0 <= fold < self.fold_count:
             raise InputError(f"data.fold: {fold} is none of the {self.fold_count} folds; they count from 0")
         valid = (fold + 1) % self.fold_count
@@ -88,6 +87,13 @@ class Corpus:
         return parts
 
 
+def runs(labels: np.ndarray) -> list[tuple]:
+    """(label, start, end) of each run of equal labels (N,), N >= 1: end is the first place after it."""
+    changes = np.flatnonzero(labels[1:] != labels[:-1]) + 1
+    bounds = [0, *changes.tolist(), len(labels)]
+    return [(labels[start], start, end) for start, end in pairwise(bounds)]
+
+
 def problems(
     where: str, segments: Iterable[Segment], duration: float | None, labels: Sequence[str] | None
 ) -> list[str]:
@@ -95,9 +101,7 @@ def problems(
     found = []
     for segment in segments:
         place = f"{where}: segment {segment.start:g} to {segment.end:g} ({segment.label})"
-        if not (math.isfinite(segment.start) and math.isfinite(segment.end)):
-            found.append(f"{place}: has a time that is no number; mend it")
-        elif segment.end <= segment.start:
+        if segment.end <= segment.start:
             kind = "zero" if segment.end == segment.start else "negative"
             found.append(f"{place}: has {kind} length; mend or remove it")
         elif segment.start < 0:
@@ -126,7 +130,7 @@ def checked(
     for segment in segments:
         clipped = replace(segment, start=max(0.0, segment.start), end=min(duration, segment.end))
         known = labels is None or segment.label in labels
-        if known and math.isfinite(clipped.start + clipped.end) and clipped.end > clipped.start:
+        if known and clipped.end > clipped.start:
             kept.append(clipped)
     return tuple(sorted(kept)), wrong
 

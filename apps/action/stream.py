@@ -1,15 +1,16 @@
 """`stream`: detections while a recording grows, each within a bounded time after its end."""
 
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from apps.action.detector import Detector, detections_of, maps_of
-from apps.action.features import STATISTICS, VIDEOS, read_recording, sensor_snippets
-from apps.action.outputs import CLEAR, chosen
+from apps.action.features import STATISTICS, VIDEOS, read_recording, statistics
+from apps.action.outputs import CLEAR, chosen, shared_part
 from apps.action.proposals import Detection
 from apps.action.recordings import Recording
 from shared.errors import InputError
@@ -64,25 +65,20 @@ class Stream:
             cut = first > 0 and detection.start <= shift + self.step
             if cut or detection.end > until * self.step + 1e-9:
                 continue
-            if all(self._shared(detection, other) < CLEAR for other in self.given):
+            if all(shared_part(detection, other) < CLEAR for other in self.given):
                 new.append(detection)
                 self.given.append(detection)
         horizon = shift - self.detector.window.window * self.step
         self.given = [d for d in self.given if d.end > horizon]
         return new
 
-    @staticmethod
-    def _shared(a: Detection, b: Detection) -> float:
-        inter = min(a.end, b.end) - max(a.start, b.start)
-        return max(0.0, inter) / max(1e-9, min(a.end - a.start, b.end - b.start))
-
 
 def stream_file(
-    detector: Detector, source: Path, *, threshold: float, hop: int, margin: int, rate: float | None
+    detector: Detector, source: Path, *, threshold: float, hop: int, margin: int, rate: float | None, timeout: float
 ) -> Iterator[tuple[Detection, float]]:
     """(detection, seconds of the recording when it was given) from a file, or `-`: rows of sensor samples on the
-    standard input, a comma between channels."""
-    step, parts = _snippets(detector, source, rate)
+    standard input, a comma between channels. Raises InputError for what the model does not read as a stream."""
+    step, parts = _snippets(detector, source, rate, timeout)
     stream = Stream(detector, step, threshold, hop, margin)
     for features in parts:
         for detection in stream.push(features):
@@ -91,7 +87,9 @@ def stream_file(
         yield detection, stream.seen * step
 
 
-def _snippets(detector: Detector, source: Path, rate: float | None) -> tuple[float, Iterator[np.ndarray]]:
+def _snippets(
+    detector: Detector, source: Path, rate: float | None, timeout: float
+) -> tuple[float, Iterator[np.ndarray]]:
     if detector.window.whole:
         raise InputError(f"{detector.path}: squeezes whole recordings (data.whole) and cannot follow one as it grows")
     if detector.semantics_scaling is not None:
@@ -102,35 +100,46 @@ def _snippets(detector: Detector, source: Path, rate: float | None) -> tuple[flo
         samples = rate or detector.source.rate
         if samples is None:
             raise InputError("-: how many samples a second come is unknown; name it by --rate")
-        return detector.source.step, _from_input(detector, samples)
+        channels = detector.width // len(STATISTICS)
+        return detector.source.step, snippets_of(sys.stdin, channels, detector.source.step * samples)
+    device = str(next(detector.model.parameters()).device)
     if source.suffix.lower() in VIDEOS and detector.source.kind == "video":
         from apps.action.extract import iterate_features
 
         step = detector.source.step or 0.5
-        return step, (feature[None] for _, feature in iterate_features(source, step))
-    recording = read_recording(source, detector.source, detector.width, rate)
+        return step, (row[None] for row in iterate_features(source, step, device=device, timeout=timeout))
+    recording = read_recording(source, detector.source, detector.width, rate=rate)
     return recording.step, (row[None] for row in recording.features)
 
 
-def _from_input(detector: Detector, rate: float) -> Iterator[np.ndarray]:
-    step, channels = detector.source.step, detector.width // len(STATISTICS)
-    assert step is not None
+def snippets_of(lines: Iterable[str], channels: int, size: float) -> Iterator[np.ndarray]:
+    """Snippets (1, 5 channels) out of lines of samples, each as soon as its `size` samples are there (a fraction, too).
+
+    They are those that `sensor_snippets` makes of the whole. Raises InputError that names the line.
+    """
     rows: list[list[float]] = []
-    start, taken = 0, 0
-    for number, line in enumerate(sys.stdin, 1):
+    before: np.ndarray | None = None
+    count, taken = 0, 0
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        cells = line.split(",")
-        try:
-            values = [float(cell) for cell in cells]
-        except ValueError:
-            raise InputError(f"-: line {number}: {line.strip()[:30]!r} is no row of numbers; mend the source") from None
-        if len(values) != channels or not np.isfinite(values).all():
-            raise InputError(
-                f"-: line {number}: has {len(values)} channels, the model reads {channels}; mend the source"
-            )
-        rows.append(values)
-        if start + len(rows) >= round((taken + 1) * step * rate):
+        rows.append(_sample(line, number, channels))
+        count += 1
+        if count >= math.ceil((taken + 1) * size - 1e-9):
             signal = np.array(rows, np.float32)
-            yield sensor_snippets(signal, np.arange(len(signal)) / rate, len(signal) / rate)
-            start, taken, rows = start + len(rows), taken + 1, []
+            yield statistics(signal, np.zeros(1, int), before)
+            before, rows, taken = signal[-1], [], taken + 1
+    if rows and len(rows) >= size / 2:
+        yield statistics(np.array(rows, np.float32), np.zeros(1, int), before)
+
+
+def _sample(line: str, number: int, channels: int) -> list[float]:
+    try:
+        values = [float(cell) for cell in line.split(",")]
+    except ValueError:
+        raise InputError(f"-: line {number}: {line.strip()[:30]!r} is no row of numbers; mend the source") from None
+    if len(values) != channels:
+        raise InputError(f"-: line {number}: has {len(values)} channels, the model reads {channels}; mend the source")
+    if not np.isfinite(values).all():
+        raise InputError(f"-: line {number}: {line.strip()[:30]!r} holds no finite number; mend the source")
+    return values

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from apps.action.config import ActionConfig
 from apps.action.corpora import load_corpus, summary
-from apps.action.data import ActionData, Scaling, Windows, check_corpus, fit_scaling, scaled
+from apps.action.data import ActionData, Windows, check_corpus
 from apps.action.recordings import Corpus, Recording
 from apps.action.task import ActionTask, architecture
+from apps.action.windows import Scaling, fit_scaling, scaled
 from shared.command import is_main_process
 from shared.errors import InputError
 from shared.io.files import read_json, write_json

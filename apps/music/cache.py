@@ -12,7 +12,7 @@ from apps.music.pieces import SPLITS, Corpus, Piece
 from shared.errors import InputError
 from shared.io.files import replacing
 
-VERSION = 1  # raise it when a reader or a codec gives other tokens than before
+VERSION = 2  # raise it when a reader or a codec gives other tokens than before
 
 _log = logging.getLogger(__name__)
 

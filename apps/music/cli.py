@@ -167,8 +167,13 @@ def harmonise(
     melody: Music,
     checkpoint: command.CheckpointOption = None,
     out: command.OutOption = Path("runs/music-harmonised"),
-    keep: Annotated[list[str] | None, typer.Option("--keep", help="A voice that is given; repeatable.")] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option("--keep", help="A voice that is given; repeatable; left out: the soprano.")
+    ] = None,
     count: Count = 1,
+    transpose: Annotated[
+        int, typer.Option("--transpose", min=-96, max=96, help="Semitones by which the given voices are moved first.")
+    ] = 0,
     particles: Annotated[int, typer.Option("--particles", min=1, max=1024, help="Sequences that compete.")] = 32,
     temperature: Temperature = 0.9,
     top_k: TopK = 0,
@@ -187,6 +192,7 @@ def harmonise(
         melody,
         out,
         keep=keep or ["soprano"],
+        transpose=transpose,
         count=count,
         particles=particles,
         tempo=tempo,
@@ -215,6 +221,27 @@ def accompany(
 
     sampling = _sampling(temperature, top_k, top_p, seed)
     command.emit(work(load(checkpoint, device), melody, out, count=count, tempo=tempo, sampling=sampling), as_json)
+
+
+@app.command()
+def render(
+    music: Music,
+    out: Annotated[Path | None, typer.Option("--out", help="The WAV file; left out: beside the MIDI.")] = None,
+    soundfont: Annotated[
+        Path | None, typer.Option("--soundfont", help="An .sf2 file; left out: pretty_midi's.", show_default=False)
+    ] = None,
+    rate: Annotated[int, typer.Option("--rate", help="Samples a second.")] = 44100,
+    as_json: command.JsonOption = False,
+) -> None:
+    """Play a MIDI file into a WAV file, with a picture of its mel spectrogram."""
+    from apps.music.figures import mel_picture
+    from apps.music.render import read_wav, render_wav
+
+    wav = out or music.with_suffix(".wav")
+    seconds = render_wav(music, wav, soundfont, rate)
+    picture = wav.with_suffix(".mel.png")
+    mel_picture(picture, *read_wav(wav), music.stem)
+    command.emit({"wav": str(wav), "seconds": seconds, "picture": str(picture)}, as_json)
 
 
 @app.command()
@@ -266,27 +293,6 @@ def report(
             {"file": Path(row["file"]).name, "longest shared run": row["sentences"][0]} for row in result["novelty"]
         ]
     command.emit(result, as_json)
-
-
-@app.command()
-def render(
-    music: Music,
-    out: Annotated[Path | None, typer.Option("--out", help="The WAV file; left out: beside the MIDI.")] = None,
-    soundfont: Annotated[
-        Path | None, typer.Option("--soundfont", help="An .sf2 file; left out: pretty_midi's.", show_default=False)
-    ] = None,
-    rate: Annotated[int, typer.Option("--rate", help="Samples a second.")] = 44100,
-    as_json: command.JsonOption = False,
-) -> None:
-    """Play a MIDI file into a WAV file, with a picture of its mel spectrogram."""
-    from apps.music.figures import mel_picture
-    from apps.music.render import read_wav, render_wav
-
-    wav = out or music.with_suffix(".wav")
-    seconds = render_wav(music, wav, soundfont, rate)
-    picture = wav.with_suffix(".mel.png")
-    mel_picture(picture, *read_wav(wav), music.stem)
-    command.emit({"wav": str(wav), "seconds": seconds, "picture": str(picture)}, as_json)
 
 
 @app.command()

@@ -41,11 +41,12 @@ def load_corpus(
       canonical split of the papers, and the two overlap.
     - a .json or .npz file: JSB Chorales in the canonical split (chorale only; see readers/jsb.py).
     - a folder with `maestro-v*.csv`: the split of that table.
-    - a folder, or .tar.gz, with POP909/NNN/NNN.mid: with the performance codec `Piece.source` is the MELODY track and
+    - a folder with POP909/NNN/NNN.mid: with the performance codec `Piece.source` is the MELODY track and
       `Piece.variants` the BRIDGE and PIANO tracks with their pedal; with the chorale codec as any other folder.
-    - any other folder, or .tar.gz, of .mid and .midi files: split by the SHA-1 of each file's bytes, 80/10/10.
+    - any other folder of .mid and .midi files: split by the SHA-1 of each file's bytes, 80/10/10.
 
-    A hash split leaves no split empty where there are at least three different pieces.
+    A .zip or .tar.gz of a folder is read as the folder. A hash split leaves no split empty where there are at least
+    three different pieces.
 
     Args:
         cache: folder for parsed corpora; None takes the user's (see cache.py).
@@ -78,7 +79,7 @@ def load_corpus(
         raise InputError(f"{data}: no such file or folder; check the path")
     if not is_archive(data):
         raise InputError(
-            f"{data}: is no known music data; give a folder of MIDI files, a .tar.gz of one, or JSB as .json"
+            f"{data}: is no known music data; give a folder of MIDI files, a .zip or .tar.gz of one, or JSB as .json"
         )
     with unpacked(data) as inside:
         layout = find_layout(inside, data.name.split(".")[0], codec)

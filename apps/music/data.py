@@ -1,5 +1,7 @@
 """Training sequences out of a corpus. Each is a function of (seed, epoch, index), so that a resumed run repeats it."""
 
+from functools import partial
+
 import lightning
 import numpy as np
 import torch
@@ -111,6 +113,12 @@ class Windows(Dataset):
         return {name: torch.as_tensor(value) for name, value in self.items[index].items()}
 
 
+def window_batches(pieces: list[Piece], config: DataConfig) -> DataLoader:
+    """Whole pieces for evaluation, some 4,096 tokens a batch, of windows of like length."""
+    collate_fn = partial(collate, pad=get_codec(config.codec).PAD)
+    return DataLoader(Windows(pieces, config), batch_size=max(1, 4096 // config.length), collate_fn=collate_fn)
+
+
 def counted(batch: dict[str, Tensor], codec) -> Tensor:
     """(B, L) which targets of a batch of windows are music (no special) and were not counted in the window before."""
     targets = batch["tokens"][:, 1:]
@@ -149,28 +157,14 @@ class MusicData(lightning.LightningDataModule):
             )
         if batch % processes:
             raise InputError(f"train.batch {batch} is not divisible by the {processes} processes; choose a multiple")
-        self.corpus, self.config, self.batch, self.steps, self.seed, self.processes = (
-            corpus,
-            config,
-            batch,
-            steps,
-            seed,
-            processes,
-        )
-        self.codec = get_codec(config.codec)
+        self.corpus, self.config = corpus, config
+        self.batch, self.steps, self.seed, self.processes = batch, steps, seed, processes
 
     def train_dataloader(self) -> DataLoader:
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
         crops = Crops(self.corpus.splits["train"], self.config, self.steps * self.batch, self.seed, epoch)
-        return DataLoader(crops, batch_size=self.batch // self.processes, collate_fn=self._collate)
+        pad = get_codec(self.config.codec).PAD
+        return DataLoader(crops, batch_size=self.batch // self.processes, collate_fn=partial(collate, pad=pad))
 
     def val_dataloader(self) -> DataLoader:
-        return self.windows("valid")
-
-    def windows(self, split: str) -> DataLoader:
-        """The pieces of a split for evaluation; batches hold windows of like length."""
-        windows = Windows(self.corpus.splits[split], self.config)
-        return DataLoader(windows, batch_size=max(1, 4096 // self.config.length), collate_fn=self._collate)
-
-    def _collate(self, items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        return collate(items, self.codec.PAD)
+        return window_batches(self.corpus.splits["valid"], self.config)

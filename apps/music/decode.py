@@ -74,9 +74,8 @@ def sample(
     clock = clock_of(prompt) if melody is not None else None
     if melody is not None:
         cache.memory = model.encode(as_batch(melody, device), clock=as_batch(clock_of(melody), device))
-    logits = model(as_batch(prompt, device), clock=None if clock is None else as_batch(clock, device), cache=cache)[
-        :, -1
-    ]
+    at = None if clock is None else as_batch(clock, device)
+    logits = model(as_batch(prompt, device), clock=at, cache=cache)[:, -1]
     batch = grammar.batch
     cache, logits = cache.expand(batch), logits.expand(batch, -1)
     now = None if clock is None else np.full(batch, clock[-1])

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
 from apps.music.config import DataConfig
 from apps.music.corpora import Piece, read_corpus
-from apps.music.data import Windows, collate, counted
+from apps.music.data import counted, window_batches
 from apps.music.decode import Sampling
-from apps.music.histograms import PITCH_CLASSES, distance, duration_histogram, pitch_class_histogram
+from apps.music.histograms import distance, duration_histogram, pitch_class_histogram
+from apps.music.notes import PITCH_CLASSES
 from apps.music.outputs import Length
 from apps.music.player import Player
 from apps.music.predict import play, start_grammar
@@ -68,20 +68,11 @@ def evaluate(
 @torch.inference_mode()
 def score(player: Player, pieces: list[Piece]) -> list[dict[str, np.ndarray]]:
     """For each piece the NLL (N,) of every token in nats and whether the likeliest token was right (N,), in order."""
-    config = DataConfig(
-        codec=player.codec.NAME,
-        length=player.window,
-        accompany=player.accompanies,
-    )
-    loader = DataLoader(
-        Windows(pieces, config),
-        batch_size=max(1, 4096 // player.window),
-        collate_fn=lambda items: collate(items, player.codec.PAD),
-    )
+    config = DataConfig(codec=player.codec.NAME, length=player.window, accompany=player.accompanies)
     device = next(player.model.parameters()).device
     parts: list[list[tuple[int, np.ndarray, np.ndarray]]] = [[] for _ in pieces]
     with progress() as bar:
-        for batch in bar.track(loader, description="pieces"):
+        for batch in bar.track(window_batches(pieces, config), description="pieces"):
             batch = {name: value.to(device) for name, value in batch.items()}
             logits = predict_batch(player.model, batch)
             nll = token_nll(logits, batch).cpu().numpy()

@@ -1,16 +1,19 @@
 """`explain`: what a model looks back at when it writes a note, as arcs over a piano roll."""
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from apps.music.codecs.chorale_tokens import STEPS_PER_BAR
 from apps.music.codecs.performance import clock_of
+from apps.music.codecs.performance_tokens import BIN_WIDTH, NOTE_OFF, SHIFT, STEPS_PER_SECOND, VELOCITY
 from apps.music.decode import as_batch
 from apps.music.figures import attention_arcs
 from apps.music.midi import held_notes
-from apps.music.notes import Note
+from apps.music.notes import Note, pitch_name
 from apps.music.outputs import Length
 from apps.music.player import Player
 from apps.music.predict import file_tempo, read_tokens
@@ -62,12 +65,14 @@ def explain(
         raise InputError(f"--at {begin:g}: no note begins between {begin:g} and {begin + span:g} seconds")
     output_folder(out)
     prompt = np.concatenate([[player.codec.BOS], tokens])
-    with record_attention(player.model) as maps:
+    attention = player.model.get_submodule(f"blocks.{index}.attention")
+    with record_attention(attention) as maps:
         # Through a cache, so that it looks no further back than when it writes.
         device = next(player.model.parameters()).device
         player.model(as_batch(prompt, device), cache=player.model.new_cache(player.window))
     # (H, L, S), row i writes token i of the music
-    weights = maps[f"blocks.{index}.attention"][0][0].float().cpu().numpy()
+    weights = maps[""][0][0].float().cpu().numpy()
+    bar_seconds = STEPS_PER_BAR * 15 / tempo if player.codec.NAME == "chorale" else None
     arcs, table = [], []
     for note in asking:
         row = int(np.flatnonzero(of_token == note)[0])
@@ -82,14 +87,15 @@ def explain(
                     table.append(
                         {
                             "head": head + 1,
-                            "from": _named(notes[note]),
-                            "to": _named(notes[other]),
+                            "from": _named(notes[note], bar_seconds),
+                            "to": _named(notes[other], bar_seconds),
                             "weight": round(float(by_note[other]), 4),
                         }
                     )
     files = [out / "attention.png", out / "attention.svg"]
     for path in files:
-        attention_arcs(path, notes, arcs, f"What layer {index + 1} looks at: {music.name}", strongest=24)
+        title = f"What layer {index + 1} looks at: {music.name}"
+        attention_arcs(path, notes, arcs, title, strongest=24, bar_seconds=bar_seconds)
     table.sort(key=lambda line: -line["weight"])
     facts = {
         "music": str(music),
@@ -123,21 +129,21 @@ def notes_of_tokens(player: Player, tokens: np.ndarray, tempo: float) -> tuple[l
                     of_token[start * 4 + voice : (start + length) * 4 : 4] = len(notes)
                     notes.append(Note(start * seconds, (start + length) * seconds, pitch, 80))
         return notes, of_token
-    clock = clock_of(tokens) / 100
+    clock = clock_of(tokens) / STEPS_PER_SECOND
     open_notes: dict[int, int] = {}
     velocity = 64
     for i, token in enumerate(tokens.tolist()):
-        if token >= 356:
-            velocity = (token - 356) * 4 + 2
-        elif token < 128:
+        if token >= VELOCITY:
+            velocity = (token - VELOCITY) * BIN_WIDTH + BIN_WIDTH // 2
+        elif token < NOTE_OFF:
             of_token[i] = open_notes[token] = len(notes)
             notes.append(Note(clock[i], clock[-1], token, velocity))
-        elif token < 256 and token - 128 in open_notes:
-            note = of_token[i] = open_notes.pop(token - 128)
+        elif token < SHIFT and token - NOTE_OFF in open_notes:
+            note = of_token[i] = open_notes.pop(token - NOTE_OFF)
             notes[note] = notes[note]._replace(end=max(clock[i], notes[note].start + 0.01))
     return notes, of_token
 
 
-def _named(note: Note) -> str:
-    names = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
-    return f"{names[note.pitch % 12]}{note.pitch // 12 - 1} at {note.start:.2f} s"
+def _named(note: Note, bar_seconds: float | None) -> str:
+    bar = f" in bar {math.floor(note.start / bar_seconds + 1e-6) + 1}" if bar_seconds else ""
+    return f"{pitch_name(note.pitch)}{bar} at {note.start:.2f} s"

@@ -38,7 +38,7 @@ def piano_roll(
     notes = [note for track in tracks for note in track.notes]
     if not notes:
         raise InputError(f"{path}: there are no notes to draw")
-    end = max(note.end for note in notes)
+    end = max(0.01, *(note.end for note in notes))  # a file may hold notes of no length alone, at its very beginning
     rows, length = _rows(end, bar_seconds)
     figure = new_figure(WIDTH, 0.7 + rows * _row_height(notes))
     axes = [figure.add_subplot(rows, 1, row + 1) for row in range(rows)]
@@ -100,7 +100,7 @@ def attention_arcs(
 
 
 def histogram_pair(
-    path: Path | str, data: np.ndarray, model: np.ndarray, labels: Sequence[str], title: str = "", xlabel: str = ""
+    path: Path | str, data: np.ndarray, model: np.ndarray, labels: Sequence[str], title: str = ""
 ) -> None:
     """Draw two histograms (N,) of the same bins side by side, with their Jensen-Shannon distance (PNG or SVG)."""
     figure = new_figure(8, 3.4)
@@ -113,7 +113,6 @@ def histogram_pair(
     ax.tick_params(length=0)
     ax.grid(axis="x", visible=False)
     ax.set_ylabel("% of notes")
-    ax.set_xlabel(xlabel)
     if np.any(data) and np.any(model):
         title = f"{title}   Jensen-Shannon distance {distance(data, model):.3f}".strip()
     ax.set_title(title, loc="left")

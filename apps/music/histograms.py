@@ -11,8 +11,6 @@ import numpy as np
 
 from apps.music.notes import Note
 
-PITCH_CLASSES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
-
 # Chorales: notes of 1 to 16 sixteenths, and longer ones together.
 LENGTHS_16THS = (*(str(length) for length in range(1, 17)), ">16")
 # Performances: bounds in seconds, each twice the one before; a note falls into [low, high).
@@ -23,7 +21,7 @@ Piece = np.ndarray | Sequence[Note]
 
 
 def pitch_class_histogram(pieces: Iterable[Piece]) -> np.ndarray:
-    """Share of the notes in each pitch class, C to B as in `PITCH_CLASSES`: (12,) float, sums to one.
+    """Share of the notes in each pitch class, C to B as in `notes.PITCH_CLASSES`: (12,) float, sums to one.
 
     All zero when there are no notes.
     """
@@ -92,9 +90,8 @@ def _pitches_and_lengths(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
     voices = piece.T  # (4, T)
     begins = np.ones(voices.shape, dtype=bool)
     begins[:, 1:] = voices[:, 1:] != voices[:, :-1]
-    at = np.flatnonzero(
-        begins
-    )  # row by row: each voice begins a note at its first step, so lengths end at voices' ends
+    # Row by row: each voice begins a note at its first step, so lengths end at voices' ends.
+    at = np.flatnonzero(begins)
     length = np.diff(at, append=voices.size)
     pitch = voices.reshape(-1)[at].astype(np.int64)
     return pitch[pitch >= 0], length[pitch >= 0].astype(np.float64)

@@ -36,10 +36,9 @@ def read_tracks(path: Path | str, pedal: bool = False) -> list[Track]:
     With `pedal`, the sustain pedal prolongs notes as in `read_notes`. A note without an end lasts to the end of its
     track. Raises InputError, one line: missing, empty, truncated, not MIDI, damaged, type 2, no notes.
     """
+    smf = _load(path)
     return [
-        Track(part.name, part.program, part.channel == DRUM_CHANNEL, _seconds(smf, part, pedal))
-        for smf in (_load(path),)
-        for part in smf.parts
+        Track(part.name, part.program, part.channel == DRUM_CHANNEL, _seconds(smf, part, pedal)) for part in smf.parts
     ]
 
 

@@ -102,7 +102,7 @@ class MusicTransformer(nn.Module):
         labels: the model knows which voice comes next (the paper's instrument labels) and the step's place in a bar
         of `bar` steps.
         relations: names out of {"time", "pitch"}: relative time and pitch in the first layer (raster only).
-        source_vocab: > 0 adds an encoder over melody tokens (accompaniment) and, on both sides, the time of each token.
+        source_vocab: not 0: an encoder over melody tokens (accompaniment) and, on both sides, the time of each token.
     Shape:
         tokens (B, L) with BOS first, `start` (B,) the index of the first token in its piece -> logits (B, L, V);
         source (B, S) melody tokens, source_keep (B, S) False at padding; clock (B, L) and source_clock (B, S) the

@@ -5,13 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from apps.music.codecs.chorale import VOICES
+from apps.music.codecs.chorale_tokens import STEPS_PER_BAR, STEPS_PER_BEAT, VOICES
 from apps.music.midi import CHOIR, held_notes
 from shared.errors import InputError
 from shared.io.files import replacing
-
-STEPS_PER_BAR = 16
-STEPS_PER_BEAT = 4
 
 # Durations in sixteenths that one note with at most one dot can have.
 _WRITABLE = (16, 12, 8, 6, 4, 3, 2, 1)

@@ -1,6 +1,8 @@
-"""A note in seconds: what the performance codec, the MIDI files and the pictures share."""
+"""A note in seconds, and what a pitch is called: what codecs, MIDI files, pictures and messages share."""
 
 from typing import NamedTuple
+
+PITCH_CLASSES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
 
 
 class Note(NamedTuple):
@@ -10,3 +12,8 @@ class Note(NamedTuple):
     end: float
     pitch: int
     velocity: int
+
+
+def pitch_name(pitch: int) -> str:
+    """A MIDI pitch as musicians call it, middle C (60) being C4."""
+    return f"{PITCH_CLASSES[pitch % 12]}{pitch // 12 - 1}"

@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from apps.music.codecs import chorale, performance
+from apps.music.codecs.chorale_tokens import STEPS_PER_BAR
 from apps.music.notes import Note
 from apps.music.shared_runs import longest_common_run
 
-STEPS_PER_BAR = 16
 VOICES = tuple(name.lower() for name in chorale.VOICES)
 CHORD_SECONDS = 0.03
 ONSET_SECONDS = 0.05

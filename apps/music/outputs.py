@@ -10,8 +10,6 @@ from apps.music.midi import Track, grid_tracks, write_midi
 from shared.errors import InputError
 from shared.io.files import output_folder, write_json
 
-STEPS_PER_BAR = 16  # 16ths in a bar of 4/4
-
 
 @dataclass(frozen=True)
 class Length:

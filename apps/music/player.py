@@ -11,7 +11,7 @@ from apps.music.codecs import get_codec
 from apps.music.config import DataConfig, ModelConfig
 from apps.music.model import MusicTransformer
 from shared.errors import InputError
-from shared.training.checkpoint import load_model, load_weights, save_model
+from shared.training.checkpoint import build_within, load_model, load_weights, save_model
 from shared.training.device import pick_device
 
 SHIPPED = Path(__file__).resolve().parents[2] / "data" / "weights" / "chorale.safetensors"
@@ -44,14 +44,13 @@ def load(checkpoint: Path | None, device: str = "auto") -> Player:
     """
     path = checkpoint or SHIPPED
     state, card = load_model(path, "music")
-    codec = _check_card(card, state, path)
-    model = MusicTransformer(**card["architecture"])
+    codec, model = _from_card(card, state, path)
     load_weights(model, state, path)
     return Player(model.eval().to(pick_device(device)), card, codec, path)
 
 
-def _check_card(card: dict[str, Any], state: dict[str, torch.Tensor], path: Path) -> ModuleType:
-    """The codec of a card; InputError before a model that the card claims to be vast takes time or memory."""
+def _from_card(card: dict[str, Any], state: dict[str, torch.Tensor], path: Path) -> tuple[ModuleType, MusicTransformer]:
+    """The codec and the untrained model of a card; InputError before one that is claimed to be vast takes memory."""
     try:
         arguments = card["architecture"]
         DataConfig(codec=card["codec"], length=card["length"])
@@ -63,16 +62,13 @@ def _check_card(card: dict[str, Any], state: dict[str, torch.Tensor], path: Path
             held = {key.split(".")[1] for key in state if key.startswith(f"{blocks}.")}
             if len(held) != arguments[name] and (name == "layers" or arguments["source_vocab"]):
                 raise ValueError(f"the weights have {len(held)} {name}, not {arguments[name]}")
-        with torch.device("meta"):  # sizes alone
-            sizes = {name: value.shape for name, value in MusicTransformer(**arguments).state_dict().items()}
+        model = build_within(lambda: MusicTransformer(**arguments), state)
     except Exception as error:  # whatever a wrong argument leads to
         reason = " ".join(str(error).split())[:150] or type(error).__name__
         raise InputError(
             f"{path}: its card does not describe a music model that fits ({reason}); use the one made by train"
         ) from None
-    if sizes != {name: value.shape for name, value in state.items()}:
-        raise InputError(f"{path}: the weights do not fit the architecture in the card; use the pair made by train")
-    return codec
+    return codec, model
 
 
 def export(checkpoint: Path | None, out: Path, name: str) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from apps.music.codecs.chorale_tokens import STEPS_PER_BAR
 from apps.music.decode import Sampling, sample
 from apps.music.midi import Track, read_grid_and_attacks, read_notes, read_tempo, read_tracks
-from apps.music.notes import Note
-from apps.music.outputs import STEPS_PER_BAR, Length, write_outputs
+from apps.music.notes import Note, pitch_name
+from apps.music.outputs import Length, write_outputs
 from apps.music.player import SHIPPED, Player, export, load
 from shared.command import progress
 from shared.errors import InputError, ManyheadsError
@@ -47,7 +48,7 @@ def continue_(
     """`count` continuations of a MIDI file that share one prefill; each file holds the primer and what follows it.
 
     `last` takes only the primer's last part. `tempo` None is the file's. Raises InputError when the primer is longer
-    than the model sees.
+    than the model sees (of chorales, eight times that).
     """
     _no_melody(player)
     tempo = tempo or file_tempo(primer)
@@ -56,7 +57,7 @@ def continue_(
     limit = player.window * 8 if chorale else player.window
     if len(tokens) + 1 > limit:
         raise InputError(
-            f"{primer}: holds {len(tokens):,} tokens and the model sees {limit:,}; take its last part by --last 20s"
+            f"{primer}: holds {len(tokens):,} tokens, more than {limit:,}; take its last part by --last 20s"
         )
     output_folder(out)
     if chorale:
@@ -89,12 +90,13 @@ def harmonise(
     particles: int,
     tempo: float | None,
     sampling: Sampling,
+    transpose: int = 0,
 ) -> dict:
     """Fill the voices that are not kept. `particles` sequences grow together and the best `count` are written.
 
-    The kept voices are forced token by token, and the particles are weighted by how likely the model finds them.
-    `tempo` None is the file's. Raises InputError for voices that are unknown or not in the file, and a melody of more
-    than `MOST_BARS`.
+    The kept voices, moved by `transpose` semitones, are forced token by token, and the particles are weighted by how
+    likely the model finds them. `tempo` None is the file's. Raises InputError for voices that are unknown or not in the
+    file, a melody of more than `MOST_BARS`, and one that is moved beyond MIDI's pitches.
     """
     if player.codec.NAME != "chorale":
         raise InputError(f"{player.path}: is no chorale model; harmonise needs one trained with data.codec = chorale")
@@ -115,19 +117,27 @@ def harmonise(
                 f"{melody}: has no notes for the {voices[column]}; give a file with that voice, or name another "
                 "by --keep"
             )
+    given = grid[:, columns]
+    moved = np.where(given < 0, given, given + transpose)
+    if moved.max() > 127 or moved[given >= 0].min() < 0:
+        raise InputError(f"--transpose {transpose}: moves {melody} beyond the pitches of MIDI; choose less")
     output_folder(out)
-    warnings = _out_of_range(player, grid, columns)
+    warnings = _out_of_range(player, dict(zip(columns, moved.T, strict=True)), transpose)
     kept, restruck = np.full(grid.shape, -2), np.zeros(grid.shape, dtype=bool)
-    kept[:, columns], restruck[:, columns] = grid[:, columns], attacks[:, columns]
+    kept[:, columns], restruck[:, columns] = moved, attacks[:, columns]
     grammar = player.codec.Grammar(max(particles, count), len(grid), fixed=kept)
     pieces, likelihood = play(player, grammar, np.array([player.codec.BOS]), sampling, particles=len(voices))
     # Particles that grew out of one another may be the same: each is written once.
     best = {pieces[i].tobytes(): i for i in np.argsort(likelihood, kind="stable")}
     chosen = list(best.values())[::-1][:count]
+    if len(chosen) < count:
+        found = f"{len(chosen)} different harmonisations were found, not {count}; raise --particles or --temperature"
+        warnings.append(_told(found))
     facts = {
         "verb": "harmonise",
         "melody": str(melody),
         "keep": keep,
+        "transpose": transpose,
         "particles": particles,
         "count": count,
         "warnings": warnings,
@@ -285,15 +295,29 @@ def _melody(path: Path) -> Track:
     return chosen[0]._replace(notes=notes)
 
 
-def _out_of_range(player: Player, grid: np.ndarray, columns: list[int]) -> list[str]:
-    warnings = []
-    for column in columns:
-        pitches = grid[:, column][grid[:, column] >= 0]
-        low, high = player.codec.VOICE_RANGES[column]
-        if pitches.min() < low or pitches.max() > high:
-            warnings.append(
-                f"the {player.codec.VOICES[column].lower()} goes from {pitches.min()} to {pitches.max()}, "
-                f"the model knows {low} to {high} (MIDI pitches); transpose it for a better result"
-            )
-            print(f"note: {warnings[-1]}", file=sys.stderr)
-    return warnings
+def _out_of_range(player: Player, given: dict[int, np.ndarray], moved: int) -> list[str]:
+    """A line for each given voice (T,) that leaves the range that the model knows, with a shift that mends all.
+
+    By octaves where they do, which keeps the key, else by as little as possible. `moved` is by how many semitones they
+    have been moved already.
+    """
+    spans = {voice: (int(row[row >= 0].min()), int(row.max())) for voice, row in given.items()}
+    ranges = {voice: player.codec.VOICE_RANGES[voice].tolist() for voice in given}
+    up = max(ranges[voice][0] - low for voice, (low, _) in spans.items())
+    down = min(ranges[voice][1] - high for voice, (_, high) in spans.items())
+    octaves = [shift for shift in range(-120, 121, 12) if up <= shift <= down]
+    shift = min([*octaves, up if up > 0 else down], key=lambda by: (by % 12 > 0, abs(by)))
+    mend = f"--transpose {moved + shift} mends it" if up <= down else "no transposition mends it"
+    return [
+        _told(
+            f"the {player.codec.VOICES[voice].lower()} goes from {pitch_name(low)} to {pitch_name(high)}, the model "
+            f"knows {' to '.join(map(pitch_name, ranges[voice]))}; {mend}"
+        )
+        for voice, (low, high) in spans.items()
+        if low < ranges[voice][0] or high > ranges[voice][1]
+    ]
+
+
+def _told(warning: str) -> str:
+    print(f"note: {warning}", file=sys.stderr)
+    return warning

@@ -120,15 +120,16 @@ def _read_events(data: bytes, tempos: list[tuple[int, int]]) -> list[Part]:
     programs = [0] * 16
     sounding: dict[tuple[int, int], list[tuple[int, int, Part]]] = {}  # (channel, pitch) -> (tick, velocity, part)
     name = ""
-    tick, position, status, size = 0, 0, 0, len(data)
+    tick, position, running, size = 0, 0, 0, len(data)
     while position < size:
         delta, position = _variable_length(data, position)
         tick += delta
-        byte = data[position]
-        if byte >= 0x80:
-            status = byte
+        status = data[position]
+        if status >= 0x80:
             position += 1
-        elif not 0x80 <= status < 0xF0:
+        elif running:
+            status = running
+        else:
             raise MidiError("a data byte where an event should begin")
         kind, channel = status & 0xF0, status & 0x0F
         if kind == 0xF0:
@@ -151,8 +152,8 @@ def _read_events(data: bytes, tempos: list[tuple[int, int]]) -> list[Part]:
             elif meta == 0x03 and not name:
                 name = _text(data[position : position + length])
             position += length
-            status = 0
-            continue
+            continue  # the running status stays: the standard ends it here, but some programs write on with it
+        running = status
         first = data[position]
         second = 0
         position += 1

@@ -33,9 +33,9 @@ from typing import Any
 
 import numpy as np
 
+from apps.music.codecs.chorale_tokens import STEPS_PER_BAR, STEPS_PER_BEAT
+
 VOICES = ("soprano", "alto", "tenor", "bass")
-STEPS_PER_BAR = 16
-STEPS_PER_BEAT = 4
 
 # The usual textbook ranges at their generous end, inclusive: C4-G5, G3-D5, C3-G4, E2-D4. Bach goes beyond each of them.
 RANGES = {"soprano": (60, 79), "alto": (55, 74), "tenor": (48, 67), "bass": (40, 62)}

@@ -21,7 +21,7 @@ FILMS = "50,181,172"  # Star Wars, Return of the Jedi, The Empire Strikes Back
 
 
 def run(out: Path, progress: Callable[[str], None]) -> Section:
-    """Everything here is made while one waits: about a minute on two CPU cores."""
+    """Everything here is made while one waits: a minute or two on two CPU cores."""
     progress("reads MovieLens 100k from the recbole package")
     config = load_config(RecommendationConfig, CONFIGS / "demo.toml")
     histories = read_histories(None, config.data)

@@ -6,9 +6,8 @@ import numpy as np
 import torch
 
 from apps.recommendation.batches import pad
-from apps.recommendation.evaluate import hide
 from apps.recommendation.histories import Histories
-from apps.recommendation.recommend import find_item, index_of, numbers_of
+from apps.recommendation.recommend import find_item, index_of, numbers_of, recommend_rows
 from apps.recommendation.recommender import Recommender, read_for
 from shared.attention.record import record_attention
 from shared.errors import InputError
@@ -36,8 +35,8 @@ def explain(
     if not len(row):
         raise InputError("explain: no item of the history is known to the model, so there is nothing to explain")
     output_folder(out)
-    row = row[-recommender.length :]
     number = find_item(recommender, item) if item is not None else _first(recommender, row)
+    row = row[-recommender.length :]
     scores, attention = branch_scores(recommender, row, number)
     went = users_that_went(histories, number)
     windows, weights = recommender.card["architecture"]["windows"], recommender.card["architecture"]["weights"]
@@ -99,11 +98,12 @@ def users_that_went(histories: Histories, number: int) -> dict[int, int]:
     return before
 
 
-@torch.inference_mode()
 def _first(recommender: Recommender, row: np.ndarray) -> int:
-    scores = recommender.scores([row])
-    hide(scores, torch.from_numpy(row)[None].to(scores.device))
-    return int(scores.argmax()) + 1
+    """What `recommend` puts first: nothing of the whole history, though the model reads only the end of it."""
+    best, _, count = recommend_rows(recommender, [row], 1, seen=False)
+    if not count[0]:
+        raise InputError("explain: the history holds every item, so none is recommended; name one by --item")
+    return int(best[0, 0])
 
 
 @torch.inference_mode()

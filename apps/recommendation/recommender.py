@@ -120,15 +120,10 @@ def read_for(recommender: Recommender, data: Path | None) -> tuple[Histories, in
     """The histories of `data`, read as the model's own were and numbered as its items are, and how many events were
     left out because the model does not know their item. Raises InputError where none is left."""
     reading = DataConfig.model_validate(recommender.card.get("reading") or {})
-    if data is not None:
-        # The columns and titles that were named belong to the file that was trained on.
-        reading = _fitting(reading, data)
+    if reading.titles and not Path(reading.titles).exists():
+        # The file of titles has stayed where the model was trained; the card has them.
+        reading = reading.model_copy(update={"titles": None})
     return renumber(read_histories(data, reading), recommender)
-
-
-def _fitting(reading: DataConfig, data: Path) -> DataConfig:
-    titles = reading.titles if reading.titles and Path(reading.titles).exists() else None
-    return reading.model_copy(update={"titles": titles})
 
 
 def renumber(histories: Histories, recommender: Recommender) -> tuple[Histories, int]:
@@ -139,7 +134,7 @@ def renumber(histories: Histories, recommender: Recommender) -> tuple[Histories,
     flat = new[histories.flat - 1]
     known = flat > 0
     if not known.any():
-        raise InputError(f"{histories.name}: holds no item that the model knows; train a model on this data")
+        raise InputError(f"{histories.name}: holds no item that the model knows; name the model's own events by --data")
     user = np.repeat(np.arange(len(histories)), histories.lengths)[known]
     start = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(histories)))])
     changed = Histories(

@@ -40,54 +40,31 @@ def _settings(config: Path | None, sets: list[str] | None):
 
 
 @app.command()
-def discover(
-    video: VideoFile,
-    method: Annotated[
-        Literal["salient", "tokencut", "attention", "slots"] | None,
-        typer.Option("--method", help="Left out: that of the checkpoint, else salient.", show_default=False),
-    ] = None,
-    checkpoint: command.CheckpointOption = None,
-    weights: Weights = None,
-    out: command.OutOption = Path("runs/video-discovered"),
+def pretrain(
+    data: command.DataOption = None,
+    out: command.OutOption = Path("runs/video-encoder"),
+    split: Split = None,
+    only: Only = None,
     config: command.ConfigOption = None,
     sets: command.SetOption = None,
     seed: command.SeedOption = 0,
+    resume: command.ResumeOption = False,
     device: command.DeviceOption = "auto",
+    devices: command.DevicesOption = "auto",
+    num_nodes: command.NumNodesOption = 1,
+    strategy: command.StrategyOption = "auto",
+    precision: command.PrecisionOption = "32-true",
     as_json: command.JsonOption = False,
 ) -> None:
-    """Find the objects of a video without being told any: masks, overlay, run lengths, contact sheet."""
+    """Train a small ViT on your own frames by self-distillation, as DINO does; give it as --weights."""
     settings = _settings(config, sets)
-    from apps.video.discover import discover as work
+    from apps.video.pretrain import pretrain as work
+    from shared.training.trainer import Hardware
 
-    result = work(settings, video, out, method=method, checkpoint=checkpoint, weights=weights, seed=seed, device=device)
-    command.emit(result, as_json)
-
-
-@app.command()
-def propagate(
-    video: VideoFile,
-    mask: Annotated[Path, typer.Option("--mask", help="The mask of one frame, a PNG with labels from 1 on.")],
-    frame: Annotated[
-        int | None,
-        typer.Option(
-            "--frame",
-            min=0,
-            help="Which frame the mask belongs to, from 0; left out: that of its name, else the first.",
-            show_default=False,
-        ),
-    ] = None,
-    weights: Weights = None,
-    out: command.OutOption = Path("runs/video-propagated"),
-    config: command.ConfigOption = None,
-    sets: command.SetOption = None,
-    device: command.DeviceOption = "auto",
-    as_json: command.JsonOption = False,
-) -> None:
-    """Carry the objects of one frame's mask through the whole video, forwards and backwards."""
-    settings = _settings(config, sets)
-    from apps.video.propagate import propagate as work
-
-    command.emit(work(settings, video, mask, out, frame=frame, weights=weights, device=device), as_json)
+    hardware = Hardware(device, devices, num_nodes, strategy, precision)
+    command.emit(
+        work(settings, data, out, split=split, names=only, seed=seed, resume=resume, hardware=hardware), as_json
+    )
 
 
 @app.command()
@@ -121,34 +98,6 @@ def train(
 
 
 @app.command()
-def pretrain(
-    data: command.DataOption = None,
-    out: command.OutOption = Path("runs/video-encoder"),
-    split: Split = None,
-    only: Only = None,
-    config: command.ConfigOption = None,
-    sets: command.SetOption = None,
-    seed: command.SeedOption = 0,
-    resume: command.ResumeOption = False,
-    device: command.DeviceOption = "auto",
-    devices: command.DevicesOption = "auto",
-    num_nodes: command.NumNodesOption = 1,
-    strategy: command.StrategyOption = "auto",
-    precision: command.PrecisionOption = "32-true",
-    as_json: command.JsonOption = False,
-) -> None:
-    """Train a small ViT on your own frames by self-distillation, as DINO does; give it as --weights."""
-    settings = _settings(config, sets)
-    from apps.video.pretrain import pretrain as work
-    from shared.training.trainer import Hardware
-
-    hardware = Hardware(device, devices, num_nodes, strategy, precision)
-    command.emit(
-        work(settings, data, out, split=split, names=only, seed=seed, resume=resume, hardware=hardware), as_json
-    )
-
-
-@app.command()
 def evaluate(
     data: command.DataOption = None,
     masks: Annotated[
@@ -174,7 +123,7 @@ def evaluate(
 ) -> None:
     """J, F and J&F on annotated sequences in DAVIS's layout."""
     settings = _settings(config, sets)
-    from apps.video.evaluate import run as work
+    from apps.video.evaluate import evaluate as work
 
     result = work(
         settings,
@@ -190,6 +139,57 @@ def evaluate(
         device=device,
     )
     command.emit(result, as_json)
+
+
+@app.command()
+def discover(
+    video: VideoFile,
+    method: Annotated[
+        Literal["salient", "tokencut", "attention", "slots"] | None,
+        typer.Option("--method", help="Left out: that of the checkpoint, else salient.", show_default=False),
+    ] = None,
+    checkpoint: command.CheckpointOption = None,
+    weights: Weights = None,
+    out: command.OutOption = Path("runs/video-discovered"),
+    config: command.ConfigOption = None,
+    sets: command.SetOption = None,
+    seed: command.SeedOption = 0,
+    device: command.DeviceOption = "auto",
+    as_json: command.JsonOption = False,
+) -> None:
+    """Find the objects of a video without being told any: masks, overlay, matte, run lengths, sheet."""
+    settings = _settings(config, sets)
+    from apps.video.discover import discover as work
+
+    result = work(settings, video, out, method=method, checkpoint=checkpoint, weights=weights, seed=seed, device=device)
+    command.emit(result, as_json)
+
+
+@app.command()
+def propagate(
+    video: VideoFile,
+    mask: Annotated[Path, typer.Option("--mask", help="The mask of one frame, a PNG with labels from 1 on.")],
+    frame: Annotated[
+        int | None,
+        typer.Option(
+            "--frame",
+            min=0,
+            help="Which frame the mask belongs to, from 0; left out: that of its name, else the first.",
+            show_default=False,
+        ),
+    ] = None,
+    weights: Weights = None,
+    out: command.OutOption = Path("runs/video-propagated"),
+    config: command.ConfigOption = None,
+    sets: command.SetOption = None,
+    device: command.DeviceOption = "auto",
+    as_json: command.JsonOption = False,
+) -> None:
+    """Carry the objects of one frame's mask through the whole video, forwards and backwards."""
+    settings = _settings(config, sets)
+    from apps.video.propagate import propagate as work
+
+    command.emit(work(settings, video, mask, out, frame=frame, weights=weights, device=device), as_json)
 
 
 @app.command()
@@ -232,6 +232,17 @@ def synthesise(
 @app.command()
 def info(checkpoint: command.CheckpointOption = None, as_json: command.JsonOption = False) -> None:
     """What a model is: method, size, data, figures; and which configurations come with the app."""
-    from apps.video.explain import info as work
+    from apps.video.config import CONFIGS
+    from shared.config import shipped_configs
+    from shared.training.checkpoint import load_model
 
-    command.emit(work(checkpoint), as_json)
+    if checkpoint is None:
+        facts: dict = {
+            "methods": ["propagate", "salient", "tokencut", "attention", "slots"],
+            "encoder": "efficientnet-lite0, or a DINO file or a run of pretrain given by --weights",
+            "note": "no trained model is shipped; train one, or use propagate, salient and tokencut, which need none",
+        }
+    else:
+        state, card = load_model(checkpoint, "video")
+        facts = {"model": str(checkpoint), "parameters": sum(value.numel() for value in state.values()), **card}
+    command.emit({**facts, "shipped_configs": shipped_configs(CONFIGS)}, as_json)

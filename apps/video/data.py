@@ -4,6 +4,7 @@ House notation: F frames of a video, T of a clip, h and w cells, C channels.
 """
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +15,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from apps.video.davis import Sequence, find_sequences
-from apps.video.encoders import Encoder
+from apps.video.encoders import Encoder, device_of
 from shared.command import progress
 from shared.errors import InputError
+from shared.io.files import read_json, to_json
 from shared.io.video import Video
+
+DATA = "data.json"  # in a run folder: what it is trained on
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,17 @@ def fingerprint(sequences: list[Sequence]) -> str:
     return digest.hexdigest()
 
 
+def same_data(run: Path, about: dict) -> None:
+    """Raises InputError when the run folder's `DATA` says that it began with other data than `about`."""
+    path = run / DATA
+    if path.exists() and (before := read_json(path)) != json.loads(to_json(about)):
+        raise InputError(f"{path}: the run began with other data ({before.get('name')}); resume it with the same")
+
+
 @torch.inference_mode()
 def encode_videos(sequences: list[Sequence], encoder: Encoder, size: int, most: int, chunk: int) -> list[Features]:
     """The features of at most `most` frames of each video, evenly spread. InputError: one has no frame."""
-    device = next((p.device for p in encoder.parameters()), torch.device("cpu"))  # pyright: ignore
+    device = device_of(encoder)
     found = []
     with progress() as bar:
         for sequence in bar.track(sequences, description="videos"):

@@ -7,7 +7,7 @@ import numpy as np
 
 from apps.video.masks import read_mask
 from shared.errors import InputError
-from shared.io.video import IMAGES, image_files
+from shared.io.video import IMAGES, by_number
 
 RESOLUTIONS = ("480p", "Full-Resolution", "240p")
 ANNOTATIONS = ("Annotations", "Annotations_unsupervised")
@@ -16,15 +16,11 @@ VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".gif")
 
 @dataclass(frozen=True)
 class Sequence:
-    """A sequence: its frames (a folder or a video file), and its masks by the stem of their frame."""
+    """A sequence: its frames (a folder or a video file), and its masks, in order, by the stem of their frame."""
 
     name: str
     frames: Path
     masks: dict[str, Path]
-
-    def stems(self) -> list[str]:
-        """The stem of every frame, which its mask shares: of the image, or its number in five digits."""
-        return [file.stem for file in image_files(self.frames)] if self.frames.is_dir() else []
 
 
 def find_sequences(root: Path, split: str | None = None, names: list[str] | None = None) -> list[Sequence]:
@@ -35,11 +31,14 @@ def find_sequences(root: Path, split: str | None = None, names: list[str] | None
     if not root.is_dir():
         raise InputError(f"{root}: is no folder; give a DAVIS layout (JPEGImages, Annotations) or a folder of videos")
     frames = _inside(root / "JPEGImages") if (root / "JPEGImages").is_dir() else root
-    found = {
-        path.name if path.is_dir() else path.stem: path
-        for path in sorted(frames.iterdir())
-        if not path.name.startswith(".") and (path.suffix.lower() in VIDEOS if path.is_file() else _has_images(path))
-    }
+    found: dict[str, Path] = {}
+    for path in sorted(frames.iterdir()):
+        if path.name.startswith(".") or not (path.suffix.lower() in VIDEOS if path.is_file() else _has_images(path)):
+            continue
+        name = path.name if path.is_dir() else path.stem
+        if name in found:
+            raise InputError(f"{frames}: {found[name].name} and {path.name} have one name; rename one")
+        found[name] = path
     if not found:
         raise InputError(f"{root}: holds no sequences; give JPEGImages/<sequence>/*.jpg or video files")
     wanted = list(found) if names is None else names
@@ -47,14 +46,15 @@ def find_sequences(root: Path, split: str | None = None, names: list[str] | None
         wanted = [name for name in _split(root, split) if names is None or name in names]
     missing = [name for name in wanted if name not in found]
     if missing:
-        raise InputError(f"{root}: has no sequence {missing[0]}; known: {', '.join(list(found)[:8])} ...")
+        known = ", ".join(list(found)[:8]) + (" ..." if len(found) > 8 else "")
+        raise InputError(f"{root}: has no sequence {missing[0]}; known: {known}")
     masks = next((_inside(root / name) for name in ANNOTATIONS if (root / name).is_dir()), None)
     return [Sequence(name, found[name], find_masks(masks / name) if masks else {}) for name in wanted]
 
 
 def find_masks(folder: Path) -> dict[str, Path]:
-    """The PNGs of a folder by stem; {} where there is none."""
-    return {path.stem: path for path in sorted(folder.glob("*.png")) if not path.name.startswith(".")}
+    """The PNGs of a folder by stem, in the order of the frames; {} where there is none."""
+    return {path.stem: path for path in sorted(folder.glob("*.png"), key=by_number) if not path.name.startswith(".")}
 
 
 def truth(sequence: Sequence, stem: str) -> tuple[np.ndarray, np.ndarray | None]:

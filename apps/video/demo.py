@@ -5,7 +5,7 @@ from pathlib import Path
 
 from apps.video.config import CONFIGS, VideoConfig
 from apps.video.discover import discover
-from apps.video.evaluate import run as evaluate
+from apps.video.evaluate import evaluate
 from apps.video.explain import explain
 from apps.video.propagate import propagate
 from apps.video.synthetic import synthesise

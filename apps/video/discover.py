@@ -18,7 +18,7 @@ from apps.video.masks import MOST, resize_labels
 from apps.video.measures import contour
 from apps.video.model import SlotModel, TemporalModel, build
 from apps.video.outputs import MaskFolder, mask_folder, present, video_name
-from apps.video.refine import decide, sharpen
+from apps.video.refine import confidence_of, decide, sharpen
 from shared.command import progress
 from shared.errors import InputError
 from shared.io.files import write_json
@@ -44,8 +44,8 @@ def discover(
 ) -> dict:
     """Find the objects of `source`; method None: that of the checkpoint, else salient.
 
-    Writes the masks in DAVIS's layout, an overlay, run lengths, a contact sheet and NAME.discovery.json; returns the
-    latter. Raises InputError for a video that cannot be read and for a checkpoint of another method or encoder.
+    Writes what `apps.video.outputs` lists, and NAME.discovery.json, which is returned too.
+    Raises InputError for a video that cannot be read and for a checkpoint of another method or encoder.
     """
     where = pick_device(device)
     discoverer = Discoverer(config, method, checkpoint, load_encoder(weights, where), seed=seed, device=where)
@@ -247,12 +247,6 @@ def background_first(labels: list[Tensor]) -> tuple[Tensor, float]:
     sure = torch.stack([one.max(0).values.mean() for one in labels]).mean()
     contrast = float((sure - 1 / count) / (1 - 1 / count)) if count > 1 else 0.0
     return share.argsort(stable=True)[: MOST + 1], contrast
-
-
-def confidence_of(soft: Tensor) -> float:
-    """The mean share of the strongest label where it is an object; 0 where there is none."""
-    best, label = soft.max(0)
-    return float(best[label > 0].mean()) if bool((label > 0).any()) else 0.0
 
 
 def edge_support(frame: np.ndarray, labels: np.ndarray, threshold: float = 6.0) -> float:

@@ -15,6 +15,7 @@ from shared.attention.record import record_attention
 from shared.encoders.efficientnet import EfficientNetLite0
 from shared.encoders.vit import MEAN, STD, VisionTransformer, load_dino
 from shared.errors import InputError
+from shared.io.files import sha256
 from shared.training.checkpoint import load_model, load_weights
 
 COARSE_SHARE = 0.5  # of the squared length of a fine feature, that its stride-16 part has
@@ -40,6 +41,11 @@ class Encoder(Protocol):
         ...
 
     def parameters(self) -> Iterator[Tensor]: ...
+
+
+def device_of(encoder: Encoder) -> torch.device:
+    """Where an encoder computes."""
+    return next(iter(encoder.parameters())).device
 
 
 class LiteEncoder(nn.Module):
@@ -123,5 +129,6 @@ def load_encoder(weights: Path | None, device: torch.device | str = "cpu") -> En
         load_weights(vit, state, weights)
         encoder = ViTEncoder(vit, f"vit {card['sha256'][:12]}")
     else:
-        encoder = ViTEncoder(load_dino(weights), f"dino {weights.name}")
+        # By its content, as what is kept of an encoder (`remember.py`, a model's card) goes by its name.
+        encoder = ViTEncoder(load_dino(weights), f"dino {sha256(weights)[:12]}")
     return encoder.to(device)  # pyright: ignore[reportReturnType]

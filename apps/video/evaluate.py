@@ -22,16 +22,75 @@ from shared.io.video import Video
 from shared.training.device import pick_device
 
 
-def evaluate(data: Path, masks: Path, out: Path, *, kind: str, split: str | None, names: list[str] | None) -> dict:
+def evaluate(
+    config: VideoConfig,
+    data: Path | None,
+    out: Path,
+    *,
+    masks: Path | None = None,
+    method: str = "propagate",
+    checkpoint: Path | None = None,
+    weights: Path | None = None,
+    split: str | None = None,
+    names: list[str] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> dict:
+    """`score_masks`, after making the masks by `method` where none are given; they stay in OUT/Annotations.
+
+    Raises InputError as that does, and for what `method` cannot work with.
+    """
+    if data is None:
+        raise InputError("--data: is required; name a folder in DAVIS's layout (JPEGImages, Annotations)")
+    kind = "propagation" if method == "propagate" else "discovery"
+    if masks is not None:
+        return score_masks(data, masks, out, kind=kind, split=split, names=names)
+    sequences = annotated(data, kind, split, names)
+    for sequence in sequences:
+        for stem in sequence.masks:
+            truth(sequence, stem)  # a broken annotation is told of before the work, not after it
+    make = maker(config, method, checkpoint, weights, seed, pick_device(device))
+    started, frames = time.process_time(), 0
+    for sequence in sequences:
+        with (
+            Video(sequence.frames, config.features.size) as video,
+            mask_folder(out, sequence.frames, video.info.frames) as folder,
+        ):
+            make(sequence, video, folder)
+            frames += len(folder.confidence)
+    seconds = (time.process_time() - started) / max(1, frames)
+    result = score_masks(data, out, out, kind=kind, split=split, names=names)
+    return {"method": method, "processor_seconds_a_frame": seconds, **result}
+
+
+def annotated(data: Path, kind: str, split: str | None, names: list[str] | None) -> list[Sequence]:
+    """The sequences that have annotations. Raises InputError when none has, and for one that cannot be scored."""
+    sequences = [sequence for sequence in find_sequences(data, split, names) if sequence.masks]
+    if not sequences:
+        raise InputError(f"{data}: has no annotations; give Annotations/<sequence>/<frame>.png")
+    for sequence in sequences:
+        count, first = len(sequence.masks), next(iter(sequence.masks))
+        if count < 3:
+            raise InputError(
+                f"{data}: {sequence.name} has {count} annotated frames, of which the first and the last do not count; "
+                "annotate more, or choose others by --sequence"
+            )
+        if kind == "propagation" and not truth(sequence, first)[0].any():
+            raise InputError(
+                f"{sequence.masks[first]}: marks no object, so that there is none to carry; annotate one, or choose "
+                "other sequences by --sequence"
+            )
+    return sequences
+
+
+def score_masks(data: Path, masks: Path, out: Path, *, kind: str, split: str | None, names: list[str] | None) -> dict:
     """Score the masks in `masks` (<sequence>/<frame>.png) against the annotations of `data`.
 
     kind "propagation": labels are those of the first annotation; "discovery": proposals are assigned to objects, one
     for the whole sequence, at most 20. First and last frame do not count, as in DAVIS.
     Raises InputError for masks that are missing, of another size, or too many.
     """
-    sequences = [s for s in find_sequences(data, split, names) if s.masks]
-    if not sequences:
-        raise InputError(f"{data}: has no annotations; give Annotations/<sequence>/<frame>.png")
+    sequences = annotated(data, kind, split, names)
     masks = masks / "Annotations" if (masks / "Annotations").is_dir() else masks
     output_folder(out)
     rows: list[dict] = []
@@ -62,15 +121,17 @@ def guesses(first: np.ndarray, kind: str) -> dict[str, np.ndarray]:
 
 def score(sequence: Sequence, folder: Path, kind: str) -> tuple[list[dict], dict[str, list[dict]]]:
     """The rows of a sequence, one an object, and those of each baseline of `guesses`."""
-    stems = sorted(sequence.masks)[1:-1]
+    first_stem, *stems, _ = sequence.masks
     files = find_masks(folder)
     missing = [stem for stem in stems if stem not in files]
     if missing:
         raise InputError(f"{folder}: has no {missing[0]}.png; every annotated frame needs a mask")
-    first = truth(sequence, min(sequence.masks))[0]
+    first = truth(sequence, first_stem)[0]
     wanted = sorted({int(label) for stem in sequence.masks for label in np.unique(truth(sequence, stem)[0])} - {0})
     if kind == "propagation":
         wanted = np.unique(first[first > 0]).tolist()
+    if not wanted:
+        raise InputError(f"{sequence.masks[stems[0]].parent}: marks no object in any frame; choose other sequences")
     given = sorted({int(label) for stem in stems for label in np.unique(read_mask(files[stem]))} - {0})
     if kind == "propagation":
         given = wanted
@@ -152,44 +213,6 @@ def summary(rows: list[dict], baselines: dict[str, list[dict]], kind: str) -> di
     return {**result, "sequences": rows}
 
 
-def run(
-    config: VideoConfig,
-    data: Path | None,
-    out: Path,
-    *,
-    masks: Path | None = None,
-    method: str = "propagate",
-    checkpoint: Path | None = None,
-    weights: Path | None = None,
-    split: str | None = None,
-    names: list[str] | None = None,
-    seed: int = 0,
-    device: str = "auto",
-) -> dict:
-    """`evaluate`, after making the masks by `method` where none are given; they stay in OUT/Annotations."""
-    if data is None:
-        raise InputError("--data: is required; name a folder in DAVIS's layout (JPEGImages, Annotations)")
-    kind = "propagation" if method == "propagate" else "discovery"
-    if masks is not None:
-        return evaluate(data, masks, out, kind=kind, split=split, names=names)
-    sequences = [s for s in find_sequences(data, split, names) if s.masks]
-    for sequence in sequences:
-        for stem in sequence.masks:
-            truth(sequence, stem)  # a broken annotation is told of before the work, not after it
-    make = maker(config, method, checkpoint, weights, seed, pick_device(device))
-    started, frames = time.process_time(), 0
-    for sequence in sequences:
-        with (
-            Video(sequence.frames, config.features.size) as video,
-            mask_folder(out, sequence.frames, video.info.frames) as folder,
-        ):
-            make(sequence, video, folder)
-            frames += len(folder.confidence)
-    seconds = (time.process_time() - started) / max(1, frames)
-    result = evaluate(data, out, out, kind=kind, split=split, names=names)
-    return {"method": method, "processor_seconds_a_frame": seconds, **result}
-
-
 def maker(
     config: VideoConfig, method: str, checkpoint: Path | None, weights: Path | None, seed: int, device: torch.device
 ) -> Callable[[Sequence, Video, MaskFolder], None]:
@@ -198,7 +221,7 @@ def maker(
         encoder = load_encoder(weights, device)
 
         def carried(sequence: Sequence, video: Video, folder: MaskFolder) -> None:
-            stem = min(sequence.masks)
+            stem = next(iter(sequence.masks))
             labels, _ = truth(sequence, stem)
             given = folder.stems.index(stem)
             folder.add(given, labels, 1.0)

@@ -1,4 +1,4 @@
-"""`explain`: where the attention of a clicked point goes through time; and `info`."""
+"""`explain`: where the attention of a clicked point goes through time."""
 
 from pathlib import Path
 
@@ -7,16 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from apps.video.config import CONFIGS, VideoConfig
+from apps.video.config import VideoConfig
 from apps.video.discover import load_trained
 from apps.video.encoders import load_encoder
 from apps.video.model import SlotModel, TemporalModel
 from apps.video.outputs import SHEET, contact_sheet, video_name
-from shared.config import shipped_configs
 from shared.errors import InputError
 from shared.io.files import output_folder, write_json
 from shared.io.video import Video
-from shared.training.checkpoint import load_model
 from shared.training.device import pick_device
 
 
@@ -39,7 +37,7 @@ def explain(
     """
     where = pick_device(device)
     encoder = load_encoder(weights, where)
-    model = load_trained(checkpoint, encoder, where)[0] if checkpoint is not None else None
+    model, kind = load_trained(checkpoint, encoder, where) if checkpoint is not None else (None, None)
     with Video(source, config.features.size) as video:
         x, y = parse_point(point, video.info.source_size)
         if frame >= video.info.frames:
@@ -63,12 +61,11 @@ def explain(
         "video": str(source),
         "point": [x, y],
         "frame": frame,
-        "of": "attention of the block"
-        if isinstance(model, TemporalModel)
-        else "likeness of slots"
-        if model
-        else "features",
-        "frames": [{"frame": i, "share": float(s)} for i, s in zip(shown, by_frame / by_frame.sum(), strict=True)],
+        "of": {"attention": "attention of the block", "slots": "likeness of slots", None: "likeness of features"}[kind],
+        "frames": [
+            {"frame": i, "share": float(s)}
+            for i, s in zip(shown, by_frame / by_frame.sum().clamp_min(1e-12), strict=True)
+        ],
     }
     write_json(out / f"{name}.attention.json", {**result, "maps": maps.cpu().numpy().round(6)})
     return {**result, "figure": str(path), "written": str(out / f"{name}.attention.json")}
@@ -114,22 +111,3 @@ def mark(frame: np.ndarray, top: float, left: float, height: float, width: float
     c, d = min(frame.shape[0] - 1, int(top + height)), min(frame.shape[1] - 1, int(left + width))
     frame[a : c + 1, [b, d]] = 255
     frame[[a, c], b : d + 1] = 255
-
-
-def info(checkpoint: Path | None) -> dict:
-    """The card of a model and its size; without one, what the app has."""
-    configs = shipped_configs(CONFIGS)
-    if checkpoint is None:
-        return {
-            "methods": ["salient", "tokencut", "attention", "slots", "propagate"],
-            "encoder": "efficientnet-lite0, or a DINO file or a run of pretrain given by --weights",
-            "note": "no trained model is shipped; train one, or use salient, tokencut and propagate, which need none",
-            "shipped_configs": configs,
-        }
-    state, card = load_model(checkpoint, "video")
-    return {
-        "model": str(checkpoint),
-        "parameters": sum(v.numel() for v in state.values()),
-        **card,
-        "shipped_configs": configs,
-    }

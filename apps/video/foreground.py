@@ -66,7 +66,7 @@ def cut(keys: Tensor, before: Tensor, salience: Tensor, config: TokencutConfig) 
         if config.motion:
             motion = torch.stack([own_motion(a, b) for a, b in zip(keys[part], before[part], strict=True)])
         found = tokencut(keys[part], tau=config.tau, epsilon=config.epsilon, motion=motion, share=config.motion)
-        masks.append(object_side(found.foreground, salience[part]))
+        masks.append(object_side(found, salience[part]))
     return torch.cat(masks)
 
 

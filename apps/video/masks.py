@@ -1,6 +1,7 @@
 """Label masks: palette PNGs as DAVIS has them, and COCO's run lengths. A label is 0 (background) to 255."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,18 +27,16 @@ PALETTE = palette()
 def read_mask(path: Path) -> np.ndarray:
     """The labels (H, W) uint8 of a mask file.
 
-    A palette PNG holds labels. In a grey one, 0 and 255 alone mean background and object (DAVIS-2016), else the grey
-    values are labels. In a coloured one black is background and every other colour an object.
+    A palette PNG holds labels. In a grey one, 0 and 255 alone mean background and object (DAVIS-2016), also where a
+    program has smoothed the outline; else the grey values are labels. In a coloured one black is background and every
+    other colour an object. What is transparent is background.
     Raises InputError for what is no image, and for more than 255 objects.
     """
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(input_file(path)) as image:
-            if image.mode in ("1", "LA", "PA"):
-                image = image.convert("L" if image.mode != "PA" else "P")
-            values = np.asarray(image.convert("RGB") if image.mode not in ("P", "L", "I", "I;16", "F") else image)
-            by_palette = image.mode == "P"
+            values, by_palette = _values(image)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -46,8 +45,8 @@ def read_mask(path: Path) -> np.ndarray:
         packed = values.astype(np.int64) @ np.array([1, 256, 65536])
         found, values = np.unique(packed, return_inverse=True)
         values = values.reshape(packed.shape) + (found[0] != 0)  # black, where there is any, becomes 0
-    elif not by_palette and set(np.unique(values)) <= {0, 255}:
-        values = values > 0
+    elif not by_palette and _black_and_white(values):
+        values = values >= 128
     count = len(np.unique(values[values > 0]))
     if count > MOST:
         raise InputError(
@@ -56,6 +55,34 @@ def read_mask(path: Path) -> np.ndarray:
     if values.max(initial=0) > MOST or values.min(initial=0) < 0:
         raise InputError(f"{path}: has labels from {values.min()} to {values.max()}; number the objects 1 to {MOST}")
     return values.astype(np.uint8)
+
+
+def _values(image: Any) -> tuple[np.ndarray, bool]:
+    """Labels or grey (H, W), or colours (H, W, 3), of a Pillow image; and whether they are places in its palette."""
+    if image.mode == "PA":
+        image = image.convert("P")
+    elif image.mode == "1":
+        image = image.convert("L")
+    if image.mode in ("P", "L", "I", "I;16", "F"):
+        return np.asarray(image), image.mode == "P"
+    pixels = np.asarray(image.convert("RGBA"))
+    colours = pixels[..., :3] * (pixels[..., 3:] > 0)
+    grey = (colours == colours[..., :1]).all()  # as most programs save black and white
+    return (colours[..., 0] if grey else colours), False
+
+
+def _black_and_white(values: np.ndarray) -> bool:
+    """Whether grey values are 0 and 255, or these with an outline between them that is smooth: many levels on few
+    pixels."""
+    between = values[(values > 32) & (values < 224)]
+    if not len(between):
+        return set(np.unique(values)) <= {0, 255}
+    return (
+        values.max() <= 255
+        and bool((values >= 224).any())
+        and len(between) < 0.05 * values.size
+        and (len(np.unique(between)) > 8)
+    )
 
 
 def write_mask(path: Path, labels: np.ndarray) -> None:

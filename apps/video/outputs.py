@@ -1,7 +1,8 @@
-"""What `discover` and `propagate` write: masks in DAVIS's layout, and from them an overlay, run lengths, a sheet.
+"""What `discover` and `propagate` write: masks in DAVIS's layout, and from them an overlay, a matte and more.
 
 OUT/Annotations/NAME/00000.png ...   palette PNGs, one a frame
 OUT/NAME.mp4                         the video with its objects tinted
+OUT/NAME.matte.mp4                   white where an object is, black elsewhere: a luma matte
 OUT/NAME.json                        COCO run lengths
 OUT/NAME.png                         a contact sheet
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from apps.video.masks import encode_rle, overlay, read_mask, write_mask
+from shared.errors import InputError
 from shared.io.files import output_folder, replacing, write_bytes
 from shared.io.video import Video, image_files, write_video
 
@@ -50,7 +52,15 @@ class MaskFolder:
 
 @contextmanager
 def mask_folder(out: Path, video: Path, frames: int) -> Iterator[MaskFolder]:
-    """A `MaskFolder` to add to. When the block raises, the masks that were there before stay."""
+    """A `MaskFolder` to add to. When the block raises, the masks that were there before stay.
+
+    Raises InputError when `out` is where the video, or annotations that are the user's own, would be overwritten.
+    """
+    if (out / "JPEGImages").is_dir():
+        raise InputError(f"{out}: is a data set, whose annotations would be overwritten; name another folder as --out")
+    overlay = out / f"{video_name(video)}.mp4"
+    if overlay.exists() and overlay.samefile(video):
+        raise InputError(f"{video}: would be overwritten by the overlay; name another folder as --out")
     output_folder(out)
     folder = MaskFolder(out, video, frames)
     shutil.rmtree(folder.partial, ignore_errors=True)  # of a killed run
@@ -65,10 +75,10 @@ def mask_folder(out: Path, video: Path, frames: int) -> Iterator[MaskFolder]:
 
 
 def present(out: Path, source: Path, folder: MaskFolder, timeout: float = 60.0) -> dict[str, str]:
-    """From the masks of a video its overlay, run lengths and contact sheet, frame by frame; returns their paths."""
+    """From the masks of a video its overlay, run lengths, sheet and matte, frame by frame; returns their paths."""
     name = folder.final.name
     files = {"masks": folder.final, "overlay": out / f"{name}.mp4", "rle": out / f"{name}.json"}
-    files["sheet"] = out / f"{name}.png"
+    files |= {"matte": out / f"{name}.matte.mp4", "sheet": out / f"{name}.png"}
     indices = sorted(folder.confidence)
     shown = set(np.array(indices)[np.linspace(0, len(indices) - 1, SHEET[0] * SHEET[1]).round().astype(int)].tolist())
     tiles: list[np.ndarray] = []
@@ -95,6 +105,8 @@ def present(out: Path, source: Path, folder: MaskFolder, timeout: float = 60.0) 
 
         write_video(files["overlay"], frames(), info.fps)
         text.write("]}\n")
+    masks = (read_mask(folder.final / f"{folder.stems[index]}.png") for index in indices)
+    write_video(files["matte"], (np.repeat(np.uint8(255) * (mask > 0)[..., None], 3, 2) for mask in masks), info.fps)
     contact_sheet(files["sheet"], tiles)
     return {kind: str(path) for kind, path in files.items()}
 

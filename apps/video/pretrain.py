@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from apps.video.config import PretrainConfig, VideoConfig
-from apps.video.data import fingerprint, read_videos
+from apps.video.data import DATA, fingerprint, read_videos, same_data
 from shared.command import is_main_process, progress
 from shared.encoders.vit import MEAN, STD, VisionTransformer
 from shared.io.files import write_json
@@ -49,11 +49,14 @@ def pretrain(
     sequences = read_videos(data, split, names)
     assert data is not None
     settings = config.pretrain
-    start_run(out, config, resume)
     about = {"name": data.name, "sha256": fingerprint(sequences), "videos": len(sequences)}
-    if is_main_process():
-        write_json(out / "data.json", about)
+    if resume:
+        same_data(out, about)
+    # Before anything is written: a video that cannot be read leaves no folder that looks like a run.
     frames, video = read_frames(sequences, round(1.5 * settings.crop), config.train.most_frames)
+    start_run(out, config, resume)
+    if is_main_process():
+        write_json(out / DATA, about)
     seed_everything(seed)
     task = DistillTask(settings)
     images = FrameData(frames, video, settings, seed=seed)
@@ -150,15 +153,21 @@ def normalised(x: Tensor) -> Tensor:
 
 
 class FrameData(lightning.LightningDataModule):
-    """Every fifth frame of a video is held out; its nearest neighbour is looked for among the others."""
+    """Every fifth frame is held out; its nearest neighbour is looked for among all, or as many as are quick to compare.
+
+    `gallery` are the places (G,) that are compared, `asked` which of them (G,) are held out, and `chance` the share of
+    these whose neighbour would be of their video if it were drawn.
+    """
 
     def __init__(self, frames: list[Tensor], video: np.ndarray, config: PretrainConfig, *, seed: int) -> None:
         super().__init__()
         self.frames, self.config, self.seed, self.video = frames, config, seed, video
-        self.train_places = np.flatnonzero(np.arange(len(frames)) % 5 != 4)
-        self.held = np.arange(len(frames))[:: max(1, len(frames) // 400)]  # of all, as many as are quick to compare
-        counts = np.bincount(video[self.held])
-        self.chance = float((counts * counts).sum() / counts.sum() ** 2)
+        held = np.arange(len(frames)) % 5 == min(4, len(frames) - 1)
+        self.train_places = np.flatnonzero(~held)
+        self.gallery = np.sort(np.concatenate([spread(self.train_places, 320), spread(np.flatnonzero(held), 80)]))
+        self.asked = held[self.gallery]
+        shares = np.bincount(video[self.gallery]) / len(self.gallery)
+        self.chance = float(shares[video[self.gallery[self.asked]]].mean())
 
     def train_dataloader(self) -> DataLoader:
         epoch = self.trainer.current_epoch if self.trainer else 0
@@ -169,11 +178,16 @@ class FrameData(lightning.LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         size = self.config.crop
         items = []
-        for place in self.held:
+        for place, asked in zip(self.gallery, self.asked, strict=True):
             frame = self.frames[place][None].float() / 255
             image = F.interpolate(frame, (size, size), mode="bilinear", align_corners=False, antialias=True)[0]
-            items.append({"image": normalised(image), "video": int(self.video[place])})
+            items.append({"image": normalised(image), "video": int(self.video[place]), "asked": bool(asked)})
         return DataLoader(items, batch_size=64)  # pyright: ignore[reportArgumentType]
+
+
+def spread(places: np.ndarray, most: int) -> np.ndarray:
+    """At most `most` of the places (N,), evenly spread."""
+    return places[np.linspace(0, len(places) - 1, min(most, len(places))).round().astype(int)]
 
 
 class Head(nn.Module):
@@ -208,7 +222,7 @@ class DistillTask(lightning.LightningModule):
         self.model = copy.deepcopy(student).requires_grad_(False)  # the teacher: what is kept
         self.teacher_head = copy.deepcopy(self.student["head"]).requires_grad_(False)
         self.register_buffer("centre", torch.zeros(config.prototypes))
-        self.seen: list[tuple[Tensor, Tensor]] = []
+        self.seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         whole = batch["whole"]
@@ -236,15 +250,15 @@ class DistillTask(lightning.LightningModule):
                     mean.lerp_(value, 1 - self.config.teacher)
 
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
-        self.seen.append((F.normalize(self.model(batch["image"]), dim=-1), batch["video"]))
+        self.seen.append((F.normalize(self.model(batch["image"]), dim=-1), batch["video"], batch["asked"]))
 
     def on_validation_epoch_end(self) -> None:
-        features, video = torch.cat([f for f, _ in self.seen]), torch.cat([v for _, v in self.seen])
+        features, video, asked = (torch.cat(part) for part in zip(*self.seen, strict=True))
         self.seen = []
         alike = features @ features.T
         places = torch.arange(len(features), device=features.device)
         alike.masked_fill_((places[:, None] - places).abs() <= 1, -torch.inf)  # itself and its neighbours in time
-        self.log("valid/retrieval", (video[alike.argmax(1)] == video).float().mean(), sync_dist=True)
+        self.log("valid/retrieval", (video[alike.argmax(1)] == video)[asked].float().mean(), sync_dist=True)
 
     def configure_optimizers(self) -> dict:
         config = self.config

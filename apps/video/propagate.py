@@ -7,11 +7,11 @@ import numpy as np
 import torch
 
 from apps.video.config import VideoConfig
-from apps.video.encoders import Encoder, load_encoder
+from apps.video.encoders import Encoder, device_of, load_encoder
 from apps.video.masks import read_mask, resize_labels
-from apps.video.outputs import MaskFolder, mask_folder, present, video_name
+from apps.video.outputs import MaskFolder, frame_stems, mask_folder, present, video_name
 from apps.video.propagation import Propagator, soft_labels
-from apps.video.refine import decide, sharpen
+from apps.video.refine import confidence_of, decide, sharpen
 from shared.command import progress
 from shared.errors import InputError
 from shared.io.files import write_json
@@ -31,8 +31,8 @@ def propagate(
 ) -> dict:
     """Carry the objects in `mask`, which belongs to frame `frame` (None: told by its name, else 0), through `source`.
 
-    Writes the masks in DAVIS's layout, an overlay, run lengths, a contact sheet and propagation.json; returns the
-    latter. Raises InputError for a mask without objects, of another shape, or with more labels than fit.
+    Writes what `apps.video.outputs` lists, and NAME.propagation.json, which is returned too.
+    Raises InputError for a mask without objects, of another shape, or with more labels than fit.
     """
     labels = read_mask(mask)
     with Video(source, config.features.size) as video:
@@ -62,12 +62,9 @@ def propagate(
 
 def first_frame(video: Video, source: Path, mask: Path, frame: int | None) -> int:
     """Which frame the mask belongs to. Raises InputError when the video has no such frame."""
-    if frame is None and source.is_dir():
-        from apps.video.outputs import frame_stems
-
+    if frame is None:
         stems = frame_stems(source, video.info.frames)
         frame = stems.index(mask.stem) if mask.stem in stems else 0
-    frame = frame or 0
     if frame >= video.info.frames:
         raise InputError(f"--frame {frame}: {source} has {video.info.frames} frames, counted from 0")
     return frame
@@ -105,14 +102,14 @@ def carry(
                     continue
                 soft = propagator.step(features).cpu()
                 pixels = sharpen(soft, frame, config.features.refine)
-                folder.add(index, numbers[decide(pixels, height, width)], certainty(soft))
+                folder.add(index, numbers[decide(pixels, height, width)], confidence_of(soft))
                 bar.advance(task)
     return ids
 
 
 def encoded(encoder: Encoder, video: Video, order: range, chunk: int) -> Iterator[tuple[int, np.ndarray, torch.Tensor]]:
     """(index, frame (H, W, 3), fine features (h, w, C)) in `order`, which may run backwards; ends with the file."""
-    device = next((p.device for p in encoder.parameters()), torch.device("cpu"))  # pyright: ignore
+    device = device_of(encoder)
     if order.step > 0:
         parts = ((c.indices.tolist(), c.frames) for c in video.chunks(chunk, start=order.start, stop=order.stop))
     else:
@@ -122,12 +119,3 @@ def encoded(encoder: Encoder, video: Video, order: range, chunk: int) -> Iterato
         for index, frame in zip(indices, frames, strict=True):
             features = encoder.fine(torch.from_numpy(np.ascontiguousarray(frame))[None].to(device))[0]
             yield index, frame, features
-
-
-def certainty(soft: torch.Tensor) -> float:
-    """How sure the labels (K, h, w) of the objects are: the mean share of the strongest label, where it is an object.
-
-    0 when no object is left.
-    """
-    best, label = soft.max(0)
-    return float(best[label > 0].mean()) if bool((label > 0).any()) else 0.0

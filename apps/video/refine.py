@@ -94,3 +94,9 @@ def decide(soft: Tensor, height: int, width: int) -> np.ndarray:
         better = here > best
         labels[better], best = k, torch.where(better, here, best)
     return labels.numpy()
+
+
+def confidence_of(soft: Tensor) -> float:
+    """How sure soft labels (K, h, w) are: the mean share of the strongest where it is an object; 0 where none is."""
+    best, label = soft.max(0)
+    return float(best[label > 0].mean()) if bool((label > 0).any()) else 0.0

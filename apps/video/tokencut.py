@@ -3,22 +3,10 @@
 House notation: N tokens in all, T frames, h and w cells, C channels.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-
-@dataclass(frozen=True)
-class Cut:
-    """One graph in two parts."""
-
-    foreground: Tensor  # (T, h, w) bool, the part of the seed
-    component: Tensor  # (T, h, w) bool, of it what hangs together with the seed
-    vector: Tensor  # (T, h, w) the second eigenvector, larger towards the foreground
-    contrast: float  # the share of the features' variance that lies between the two parts, from 0 to 1
 
 
 def likeness(keys: Tensor, motion: Tensor | None = None, share: float = 0.0) -> Tensor:
@@ -37,7 +25,7 @@ def likeness(keys: Tensor, motion: Tensor | None = None, share: float = 0.0) -> 
 def second_eigenvector(edges: Tensor) -> Tensor:
     """Of (D - E) y = lambda D y the second smallest: edges (N, N), symmetric and above 0 -> y (N,).
 
-    By Lanczos on D^-1/2 E D^-1/2, whose largest eigenvalues are the smallest of the cut; signs are fixed.
+    By Lanczos on D^-1/2 E D^-1/2, whose largest eigenvalues are the smallest of the cut. The largest |y| is above 0.
     """
     from scipy.sparse.linalg import eigsh
 
@@ -45,7 +33,7 @@ def second_eigenvector(edges: Tensor) -> Tensor:
     scale = degree.rsqrt()
     matrix = (edges * scale[:, None] * scale).double().cpu().numpy()
     if len(matrix) < 3:
-        return torch.zeros(len(matrix))
+        return torch.zeros_like(degree)
     start = np.random.default_rng(0).normal(size=len(matrix))  # the same vector every time
     values, vectors = eigsh(matrix, k=2, which="LA", v0=start, tol=1e-6)
     y = torch.from_numpy(vectors[:, np.argsort(values)[0]].copy()).float().to(edges.device) * scale
@@ -59,8 +47,8 @@ def tokencut(
     epsilon: float = 1e-5,
     motion: Tensor | None = None,
     share: float = 0.0,
-) -> Cut:
-    """Split the tokens of T frames: keys (T, h, w, C), motion (T, h, w, 2) -> `Cut`.
+) -> Tensor:
+    """Split the tokens of T frames: keys (T, h, w, C), motion (T, h, w, 2) -> the foreground (T, h, w) bool.
 
     Edges are 1 where the likeness is above tau, else epsilon; y is the second eigenvector of the normalised cut; its
     mean parts the tokens; the part with the largest |y|, the seed, is the foreground.
@@ -78,28 +66,4 @@ def tokencut(
     flat = flat - flat.mean(0)
     alike = likeness(flat, None if motion is None else motion.flatten(0, 2), share)
     y = second_eigenvector((alike > tau).float().clamp_min(epsilon))
-    part = y > y.mean()
-    seed = int(y.abs().argmax())
-    if not part[seed]:
-        part, y = ~part, -y
-    mask = part.view(shape)
-    return Cut(mask, connected(mask, seed), y.view(shape), contrast_of(keys.flatten(0, 2), part))
-
-
-def connected(mask: Tensor, seed: int) -> Tensor:
-    """What of the mask (T, h, w) hangs together with the token `seed`, through space (eight neighbours) and time."""
-    from scipy.ndimage import label
-
-    parts, _ = label(mask.cpu().numpy(), np.ones((3, 3, 3)))
-    return torch.from_numpy(parts == parts.reshape(-1)[seed]).to(mask.device)
-
-
-def contrast_of(keys: Tensor, part: Tensor) -> float:
-    """The share of the variance of keys (N, C) that lies between the part (N,) and the rest, from 0 to 1."""
-    if part.all() or not part.any():
-        return 0.0
-    spread = (keys - keys.mean(0)).square().sum(-1).mean()
-    apart = (keys[part].mean(0) - keys[~part].mean(0)).square().sum()
-    share = part.float().mean()
-    between = share * (1 - share) * apart
-    return float(between / spread.clamp_min(1e-12)) if float(spread) > 1e-8 else 0.0
+    return (y > y.mean()).view(shape)

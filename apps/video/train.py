@@ -1,26 +1,23 @@
 """`train`: from videos without labels to a run folder with a model that `discover` and `explain` use."""
 
-import json
 from pathlib import Path
 
 import torch
 
 from apps.video.config import VideoConfig
-from apps.video.data import ClipData, Features, encode_videos, fingerprint, read_videos
+from apps.video.data import DATA, ClipData, Features, encode_videos, fingerprint, read_videos, same_data
 from apps.video.encoders import load_encoder
 from apps.video.remember import Remembering
 from apps.video.task import VideoTask, architecture
 from shared.command import is_main_process
 from shared.errors import InputError
-from shared.io.files import output_folder, read_json, write_json
+from shared.io.files import output_folder, write_json
 from shared.report.learning_curve import learning_curve
 from shared.training.checkpoint import save_model
 from shared.training.device import pick_device
 from shared.training.run_folder import refuse_to_overwrite, start_run
 from shared.training.seeds import seed_everything
 from shared.training.trainer import Hardware, fit
-
-DATA = "data.json"  # in a run folder: what it is trained on
 
 
 def train(
@@ -52,8 +49,8 @@ def train(
         raise InputError(f"model.heads {config.model.heads}: does not divide the encoder's {encoder.dim} channels")
     about = {"name": data.name, "sha256": fingerprint(sequences), "videos": len(sequences), "encoder": encoder.name}
     about |= {"split": split, "sequences": names}
-    if resume and (out / DATA).exists() and (before := read_json(out / DATA)) != json.loads(json.dumps(about)):
-        raise InputError(f"{out / DATA}: the run began with other data ({before['name']}); resume it with the same")
+    if resume:
+        same_data(out, about)
     untimed = config.model_copy(update={"train": config.train.model_copy(update={"minutes": None})})
     settings = config.train
     output_folder(out)

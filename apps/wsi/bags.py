@@ -18,7 +18,6 @@ class Bag:
     Fields:
         label: its class, an index into `Bags.classes`; None where it is not known.
         patient: what may not be parted between training and test; the bag itself where nothing is said.
-        coords: upper left corners (N, 2) at level 0, x first; tile: side of a tile at level 0. None where unknown.
         split: the part that the table of labels puts it in, such as train or test; else empty.
         truth: which instances are of the class looked for (N,) bool, where that is known.
     """
@@ -27,8 +26,6 @@ class Bag:
     features: np.ndarray
     label: int | None
     patient: str
-    coords: np.ndarray | None = None
-    tile: float | None = None
     truth: np.ndarray | None = None
     source: Path | None = None
     split: str = ""

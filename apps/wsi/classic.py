@@ -58,37 +58,30 @@ def read_csv(path: Path, name: str | None = None) -> Bags:
     return Bags(name or path.stem, tuple(bags), tuple(f"{value:g}" for value in classes), sha256(path))
 
 
-def digit_bags(
-    bags: int = 200, mean: float = 20.0, deviation: float = 3.0, digit: int = 9, groups: int = 20, seed: int = 0
-) -> Bags:
-    """Bags of scikit-learn's handwritten digits (8 x 8); a bag is positive when it holds a nine, negative else.
+def digit_bags() -> Bags:
+    """200 bags of scikit-learn's handwritten digits (8 x 8); a bag is positive when it holds a nine, negative else.
 
-    Half of the bags are positive, with one to five nines. The images are parted into `groups` that share none, a bag
-    draws from one group alone, and that group is its patient: no image is in training and in test.
+    Half of the bags are positive, with one to five nines among about 20 images. The images are parted into 20 groups
+    that share none, a bag draws from one group alone, and that group is its patient: no image is in training and test.
     """
     from sklearn.datasets import load_digits
 
     images, digits = load_digits(return_X_y=True)
     images = (images / 16).astype(np.float32)
-    rng = np.random.default_rng(seed)
-    parts = np.array_split(rng.permutation(len(images)), groups)
+    rng = np.random.default_rng(0)
+    groups = np.array_split(rng.permutation(len(images)), 20)
     made = []
-    for index in range(bags):
-        part = parts[index % groups]
-        nines, others = part[digits[part] == digit], part[digits[part] != digit]
-        positive = (index // groups) % 2
-        size = int(np.clip(round(rng.normal(mean, deviation)), 2, len(others)))
+    for index in range(200):
+        group = index % len(groups)
+        part = groups[group]
+        nines, others = part[digits[part] == 9], part[digits[part] != 9]
+        positive = (index // len(groups)) % 2
+        size = int(np.clip(round(rng.normal(20, 3)), 2, len(others)))
         count = int(rng.integers(1, min(5, len(nines)) + 1)) if positive else 0
         chosen = np.concatenate([rng.choice(nines, count, replace=False), rng.choice(others, size - count, False)])
         chosen = rng.permutation(chosen)
         made.append(
-            Bag(
-                f"bag-{index:03d}",
-                images[chosen],
-                positive,
-                f"group-{index % groups:02d}",
-                truth=digits[chosen] == digit,
-            )
+            Bag(f"bag-{index:03d}", images[chosen], positive, f"group-{group:02d}", truth=digits[chosen] == 9),
         )
     digest = hashlib.sha256(b"".join(bag.features.tobytes() for bag in made)).hexdigest()
     return Bags("digits", tuple(made), ("no nine", "nine"), digest)

@@ -1,6 +1,8 @@
 """A trained model, ready to be used: loaded from what `train` or `load-authors` wrote."""
 
+from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,18 @@ from torch import nn
 
 from apps.wsi.bags import Bag, Bags
 from apps.wsi.config import ModelConfig
+from apps.wsi.encoders import DEFAULT, Encoder, load_encoder
+from apps.wsi.extract import encode_tiles
 from apps.wsi.folds import predict_bags
 from apps.wsi.layouts import Features, read_features
 from apps.wsi.metrics import softmax
 from apps.wsi.model import build_model
 from apps.wsi.slide import SUFFIXES, open_slide
 from apps.wsi.tiles import Tiling, find_tiles
+from shared.command import progress
 from shared.errors import InputError
 from shared.training.checkpoint import load_model, load_weights, save_model
+from shared.training.device import pick_device
 
 SHIPPED = Path(__file__).resolve().parents[2] / "data" / "weights" / "artefacts.safetensors"
 
@@ -30,6 +36,24 @@ class Classifier:
     card: dict[str, Any]
     path: Path
     device: torch.device
+    own: tuple[str, Path | None] | None = None  # the user's encoder for slide files, as `load_encoder` takes it
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder of the training slides. Raises InputError where it is not known, not given, or another."""
+        extraction = self.card.get("extraction")
+        if not extraction:
+            raise InputError(f"{self.path}: its card does not say how to make features; use extract, and give those")
+        name = extraction["encoder"]
+        if self.own is None and name != DEFAULT:
+            raise InputError(f"{self.path}: was trained on features of {name}; give that encoder as --encoder")
+        given, weights = self.own or (DEFAULT, None)
+        found = load_encoder(given, weights, self.device)
+        if (found.name, found.sha256) != (name, extraction.get("sha256", found.sha256)):
+            raise InputError(
+                f"--encoder {given}: is not {name}, of which the features were that {self.path} has learned"
+            )
+        return found
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -58,8 +82,13 @@ class Classifier:
         return softmax(logits, self.temperature)
 
 
-def load(checkpoint: Path | None, device: str = "auto") -> Classifier:
-    """A model of `wsi train`, or the shipped one. Raises InputError as `load_model`, and for a card of no model."""
+def load(
+    checkpoint: Path | None, device: str = "auto", encoder: str | None = None, weights: Path | None = None
+) -> Classifier:
+    """A model of `wsi train`, or the shipped one, and the encoder for slide files where it is the user's own.
+
+    Raises InputError as `load_model`, and for a card of no model.
+    """
     path = checkpoint or SHIPPED
     state, card = load_model(path, "wsi")
     try:
@@ -77,42 +106,32 @@ def load(checkpoint: Path | None, device: str = "auto") -> Classifier:
         reason = " ".join(str(error).split())[:150]
         raise InputError(f"{path}: its card describes no model of wsi ({reason}); use the one made by train") from None
     load_weights(model, {name: value.float() for name, value in state.items()}, path)
-    from shared.training.device import pick_device
-
     where = pick_device(device)
-    return Classifier(model.eval().to(where), card, path, where)
+    own = None if encoder is None and weights is None else (encoder or DEFAULT, weights)
+    return Classifier(model.eval().to(where), card, path, where, own)
 
 
-def bag_of(classifier: Classifier, path: Path, mpp: float | None = None, batch: int = 32) -> tuple[Bag, Features]:
-    """The one bag in a file of features, or in a slide, whose tiles are encoded as the model's training slides were."""
-    if path.suffix.lower() in SUFFIXES:
-        found = from_slide(classifier, path, mpp, batch)
-    else:
+def features_of(classifier: Classifier, path: Path, mpp: float | None) -> Features:
+    """The features in a file that holds those of one slide, or of a slide file, whose tiles are encoded now.
+
+    Raises InputError for a file with several slides, and as `Classifier.encoder`, `open_slide` and `find_tiles`.
+    """
+    if path.suffix.lower() not in SUFFIXES:
         slides = list(read_features(path))
         if len(slides) != 1:
             raise InputError(f"{path}: holds {len(slides)} slides; name a file with one")
-        found = slides[0]
-    scale = 1 / found.mpp if found.unit == "um" and found.mpp else 1.0
-    coords = None if found.coords is None else found.coords * scale
-    tile = None if found.tile is None else found.tile * scale
-    return Bag(found.name, found.features, None, found.name, coords, tile, source=path), found
-
-
-def from_slide(classifier: Classifier, path: Path, mpp: float | None, batch: int) -> Features:
-    """Features of a slide file, by the encoder and tiling in the model's card."""
-    from apps.wsi.encoders import load_encoder
-    from apps.wsi.extract import encode_tiles
-
-    extraction = classifier.card.get("extraction")
-    if not extraction:
-        raise InputError(f"{classifier.path}: its card does not say how to make features; use extract, and give those")
-    net, name = load_encoder(extraction["encoder"], None, classifier.device)
+        return slides[0]
+    encoder, extraction = classifier.encoder, classifier.card["extraction"]
     tiling = Tiling(**extraction["tiling"])
-    slide = open_slide(path, mpp or extraction.get("mpp"))
-    tiles = find_tiles(slide, tiling)
-    features, keep, _ = encode_tiles(slide, tiles.coords, tiles.side, tiling.pixels, net, batch, classifier.device)
-    slide.close()
-    return Features(slide.name, features, tiles.coords[keep], tiles.side, "px", slide.mpp, name, source=path)
+    with closing(open_slide(path, mpp or extraction.get("mpp"))) as slide, progress() as bar:
+        tiles = find_tiles(slide, tiling)
+        task = bar.add_task(f"tiles of {slide.name}", total=len(tiles.coords))
+        return encode_tiles(slide, tiles, tiling, encoder, tell=partial(bar.advance, task))[0]
+
+
+def bag_of(slide: Features) -> Bag:
+    """A slide of a user, whose class is not known."""
+    return Bag(slide.name, slide.features, None, slide.name, source=slide.source)
 
 
 def check_classes_of(classifier: Classifier, bags: Bags) -> None:

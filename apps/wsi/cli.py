@@ -27,12 +27,38 @@ TileOption = Annotated[int, typer.Option("--tile", min=32, max=4096, help="Side 
 TileMppOption = Annotated[float, typer.Option("--tile-mpp", min=0.05, max=50, help="Micrometres a pixel of a tile.")]
 TissueOption = Annotated[float, typer.Option("--tissue", min=0, max=1, help="Least share of a tile that is tissue.")]
 OverlapOption = Annotated[int, typer.Option("--overlap", min=0, help="By how many pixels tiles overlap.")]
+EncoderOption = Annotated[
+    str | None,
+    typer.Option("--encoder", help="Of slide files, where extract was given your own.", show_default=False),
+]
+WeightsOption = Annotated[
+    Path | None, typer.Option("--weights", help="State dict of a timm encoder.", show_default=False)
+]
 Slides = Annotated[Path, typer.Argument(metavar="SLIDES", help="A slide, or a folder of slides.")]
 
 
 @app.callback()
 def wsi() -> None:
     """Whole-slide diagnosis by attention-challenging MIL: tile, extract, train, evaluate, predict, heat maps."""
+
+
+def _settings(config: Path | None, sets: list[str] | None):
+    from apps.wsi.config import CONFIGS, WsiConfig
+    from shared.config import find_config, load_config
+
+    return load_config(WsiConfig, find_config(config, CONFIGS), sets or [])
+
+
+@app.command()
+def inspect(
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Slides, features, tables, or folders.")],
+    labels: LabelsOption = None,
+    as_json: command.JsonOption = False,
+) -> None:
+    """What slides, features and splits hold, and what is wrong with them: faults, widths, patients in two parts."""
+    from apps.wsi.inspect import inspect as work
+
+    command.emit(work(paths, labels), as_json)
 
 
 @app.command()
@@ -60,9 +86,7 @@ def extract(
     encoder: Annotated[
         str, typer.Option("--encoder", help="efficientnet-lite0, a TorchScript file, or timm:NAME.")
     ] = "efficientnet-lite0",
-    weights: Annotated[
-        Path | None, typer.Option("--weights", help="State dict of a timm encoder.", show_default=False)
-    ] = None,
+    weights: WeightsOption = None,
     layout: Annotated[
         Literal["trident", "clam", "stamp", "acmil"], typer.Option("--layout", help="How the files are laid out.")
     ] = "trident",
@@ -93,18 +117,6 @@ def extract(
         resume=resume,
     )
     command.emit(result, as_json)
-
-
-@app.command()
-def inspect(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Slides, features, tables, or folders.")],
-    labels: LabelsOption = None,
-    as_json: command.JsonOption = False,
-) -> None:
-    """What slides, features and splits hold, and what is wrong with them: faults, widths, patients in two parts."""
-    from apps.wsi.inspect import inspect as work
-
-    command.emit(work(paths, labels), as_json)
 
 
 @app.command()
@@ -149,13 +161,6 @@ def train(
     command.emit(work(settings, data, labels, out, seed=seed, resume=resume, hardware=hardware), as_json)
 
 
-def _settings(config: Path | None, sets: list[str] | None):
-    from apps.wsi.config import CONFIGS, WsiConfig
-    from shared.config import find_config, load_config
-
-    return load_config(WsiConfig, find_config(config, CONFIGS), sets or [])
-
-
 @app.command("cross-validate")
 def cross_validate(
     data: command.DataOption = None,
@@ -198,7 +203,7 @@ def evaluate(
 ) -> None:
     """AUROC, accuracy, macro F1, calibration, with intervals over patients."""
     from apps.wsi.classifier import load
-    from apps.wsi.predict import evaluate as work
+    from apps.wsi.evaluate import evaluate as work
 
     command.emit(work(load(checkpoint, device), data, labels, split, out), as_json)
 
@@ -209,6 +214,8 @@ def predict(
     checkpoint: command.CheckpointOption = None,
     out: command.OutOption = Path("runs/wsi-predictions"),
     mpp: MppOption = None,
+    encoder: EncoderOption = None,
+    weights: WeightsOption = None,
     device: command.DeviceOption = "auto",
     as_json: command.JsonOption = False,
 ) -> None:
@@ -216,7 +223,7 @@ def predict(
     from apps.wsi.classifier import load
     from apps.wsi.predict import predict as work
 
-    command.emit(work(load(checkpoint, device), data, out, mpp), as_json)
+    command.emit(work(load(checkpoint, device, encoder, weights), data, out, mpp), as_json)
 
 
 @app.command()
@@ -232,6 +239,8 @@ def heatmap(
     checkpoint: command.CheckpointOption = None,
     out: command.OutOption = Path("runs/wsi-heatmap"),
     mpp: MppOption = None,
+    encoder: EncoderOption = None,
+    weights: WeightsOption = None,
     longest: Annotated[int, typer.Option("--longest", min=64, max=8192, help="Longer side of the picture.")] = 1600,
     top: Annotated[int, typer.Option("--top", min=1, max=100, help="Tiles on the sheet of the strongest.")] = 20,
     device: command.DeviceOption = "auto",
@@ -241,7 +250,7 @@ def heatmap(
     from apps.wsi.classifier import load
     from apps.wsi.heatmap import heatmap as work
 
-    classifier = load(checkpoint, device)
+    classifier = load(checkpoint, device, encoder, weights)
     result = work(classifier, slide, features, out, mpp=mpp, longest=longest, top=top, annotations=annotations)
     command.emit(result, as_json)
 
@@ -252,14 +261,16 @@ def explain(
     checkpoint: command.CheckpointOption = None,
     out: command.OutOption = Path("runs/wsi-explanation"),
     mpp: MppOption = None,
+    encoder: EncoderOption = None,
+    weights: WeightsOption = None,
     device: command.DeviceOption = "auto",
     as_json: command.JsonOption = False,
 ) -> None:
     """How concentrated attention is, and how much the branches overlap."""
     from apps.wsi.classifier import load
-    from apps.wsi.heatmap import explain as work
+    from apps.wsi.explain import explain as work
 
-    command.emit(work(load(checkpoint, device), data, out, mpp), as_json)
+    command.emit(work(load(checkpoint, device, encoder, weights), data, out, mpp), as_json)
 
 
 @app.command()
@@ -276,7 +287,7 @@ def compare(
 ) -> None:
     """Trained models on the same slides, with paired tests against the first."""
     from apps.wsi.classifier import load
-    from apps.wsi.predict import compare as work
+    from apps.wsi.compare import compare as work
 
     command.emit(work([load(one, device) for one in checkpoints], data, labels, split, out), as_json)
 

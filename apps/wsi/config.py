@@ -44,7 +44,7 @@ class TrainConfig(Config):
     weight_decay: float = Field(default=1e-2, ge=0)
     instances: int = Field(default=0, ge=0, description="a training bag shows at most so many, drawn anew; 0 is all")
     standardise: bool = Field(default=True, description="features by mean and deviation of the training instances")
-    valid: float = Field(default=0.2, gt=0, lt=0.9, description="share of the patients kept for validation")
+    valid: float = Field(default=0.2, gt=0, le=0.5, description="share of the patients kept for validation")
     patience: int = Field(default=20, ge=1, description="epochs without a better validation loss before training ends")
 
 

@@ -5,9 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from apps.wsi.layouts import Features, Layout, find_features, read_features, write_features, write_single
+from apps.wsi.layouts import (
+    Features,
+    Layout,
+    find_features,
+    in_pixels,
+    read_features,
+    write_features,
+    write_single,
+)
 from apps.wsi.read import Labels, label_of, read_data, read_labels
-from shared.errors import InputError
 from shared.io.files import output_folder, replacing, write_json
 
 
@@ -21,7 +28,7 @@ def convert(data: Path, labels: Path | None, out: Path, layout: Layout | Literal
     table = read_labels(labels) if labels is not None else None
     if layout == "csv":
         return _table(data, labels, out)
-    slides = [_in_pixels(one, table, mpp) for file in find_features(data) for one in read_features(file)]
+    slides = [_ready(one, table, mpp) for file in find_features(data) for one in read_features(file)]
     written = write_layout(slides, out, layout)
     return {"written": str(written), "slides": len(slides)}
 
@@ -36,14 +43,8 @@ def write_layout(slides: Iterable[Features], out: Path, layout: Layout) -> Path:
     return files[0].parent if layout != "clam" else out
 
 
-def _in_pixels(slide: Features, table: Labels | None, mpp: float | None) -> Features:
-    mpp, name = slide.mpp or mpp, slide.encoder or "unknown"
-    slide = replace(slide, mpp=mpp, encoder=name, label=label_of(slide, table))
-    if slide.unit == "px" or slide.coords is None:
-        return slide
-    if mpp is None:
-        raise InputError(f"{slide.source}: its coords are in micrometres; say what a pixel is with --mpp")
-    return replace(slide, unit="px", coords=slide.coords / mpp, tile=None if slide.tile is None else slide.tile / mpp)
+def _ready(slide: Features, table: Labels | None, mpp: float | None) -> Features:
+    return replace(in_pixels(slide, mpp), encoder=slide.encoder or "unknown", label=label_of(slide, table))
 
 
 def _table(data: Path, labels: Path | None, out: Path) -> dict:

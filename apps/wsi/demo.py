@@ -1,6 +1,7 @@
 """`manyheads demo wsi`: a heat map of a slide whose marred places are known, and branches against one on digit bags."""
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,8 @@ SEED = 7
 def run(out: Path, progress: Callable[[str], None]) -> Section:
     """Mars a real slide, asks the shipped model where, and cross-validates small models; about a minute on one core."""
     progress("draws ink on a slide, and takes a part of it out of focus")
-    slide = open_slide(SLIDE)
-    image = np.asarray(slide.handle.read_region((0, 0), 0, slide.size).convert("RGB"))
-    whole, truth = write_whole(image, slide.mpp, np.random.default_rng(SEED), out)
-    slide.close()
+    with closing(open_slide(SLIDE)) as slide:
+        whole, truth = write_whole(slide.whole(), slide.mpp, np.random.default_rng(SEED), out)
     progress("finds its tiles, encodes them, and asks the shipped model")
     classifier = load(None, "cpu")
     marred = heatmap(classifier, whole, None, out, mpp=None, longest=1200, top=10, annotations=truth)

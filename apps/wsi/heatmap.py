@@ -1,14 +1,14 @@
-"""`heatmap` and `explain`: where a model looks on a slide, as pictures, for QuPath, and as a page to zoom in."""
+"""`heatmap`: where a model looks on a slide, as pictures, for QuPath, and as a page to zoom in."""
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
-from apps.wsi.bags import Bag
-from apps.wsi.classifier import Classifier, bag_of
+from apps.wsi.classifier import Classifier, bag_of, features_of
+from apps.wsi.layouts import Features, in_pixels
 from apps.wsi.metrics import attention_measures
 from apps.wsi.overlay import draw_branches, draw_heatmap, draw_sheet
-from apps.wsi.predict import user_bags
 from apps.wsi.qupath import read_regions, write_geojson
 from apps.wsi.slide import CorruptTileError, Slide, open_slide
 from apps.wsi.tiles import tissue_share
@@ -35,30 +35,26 @@ def heatmap(
     QuPath's GeoJSON, also how well attention finds the tiles of which half or more lies in them.
     Raises InputError when the features have no coords, or coords that do not lie on the slide.
     """
-    bag, found = bag_of(classifier, features or path, mpp)
-    slide = open_slide(path, mpp or found.mpp)
-    if found.unit == "um" and found.mpp is None and bag.coords is not None:  # STAMP: the slide knows what a pixel is
-        bag = Bag(
-            bag.name, bag.features, None, bag.patient, bag.coords / slide.mpp, (bag.tile or 0) / slide.mpp or None
-        )
-    coords, side = place(bag, slide)
-    truth = None
-    if annotations is not None:
-        truth = tissue_share(read_regions(annotations, slide.size), coords, side, slide.size) >= 0.5
-    logits, weights = classifier.predict([bag])
-    chance = classifier.probabilities(logits)[0]
-    prediction = classifier.classes[int(chance.argmax())]
-    chances = {name: float(p) for name, p in zip(classifier.classes, chance, strict=True)}
-    folder = output_folder(out / slide.name)
-    image = slide.thumbnail(longest)
-    scale = image.shape[1] / slide.size[0]
-    weight = weights[0]
-    title = f"{prediction}: {100 * chances[prediction]:.1f} %, mean of {len(weight)} branches"
-    draw_heatmap(folder / "heatmap.png", image, coords, side, weight, scale, title)
-    draw_branches(folder / "branches.png", image, coords, side, weight, scale)
-    write_geojson(folder / "attention.geojson", coords, side, weight, slide.name, chances)
-    _sheet(folder / "top_tiles.png", slide, coords, side, weight, top)
-    write_viewer(folder / "viewer.html", slide, coords, side, weight, title)
+    found = features_of(classifier, features or path, mpp)
+    with closing(open_slide(path, mpp or found.mpp)) as slide:
+        found = in_pixels(found, slide.mpp)
+        coords, side = place(found, slide)
+        truth = None
+        if annotations is not None:
+            truth = tissue_share(read_regions(annotations, slide.size), coords, side, slide.size) >= 0.5
+        logits, (weight,) = classifier.predict([bag_of(found)])
+        chance = classifier.probabilities(logits)[0]
+        prediction = classifier.classes[int(chance.argmax())]
+        chances = {name: float(p) for name, p in zip(classifier.classes, chance, strict=True)}
+        folder = output_folder(out / slide.name)
+        image = slide.thumbnail(longest)
+        scale = image.shape[1] / slide.size[0]
+        title = f"{prediction}: {100 * chances[prediction]:.1f} %, mean of {len(weight)} branches"
+        draw_heatmap(folder / "heatmap.png", image, coords, side, weight, scale, title)
+        draw_branches(folder / "branches.png", image, coords, side, weight, scale)
+        write_geojson(folder / "attention.geojson", coords, side, weight, slide.name, chances)
+        _sheet(folder / "top_tiles.png", slide, coords, side, weight, top)
+        write_viewer(folder / "viewer.html", slide, coords, side, weight, title)
     result = {
         "slide": slide.name,
         "model": str(classifier.path),
@@ -71,17 +67,16 @@ def heatmap(
     if truth is not None:
         result["annotated_tiles"] = int(truth.sum())
     write_json(folder / "heatmap.json", {**result, "coords": coords, "side": side, "attention": weight})
-    slide.close()
-    return {**result, "written": str(folder)}
+    return {**result, "written": str(folder), "page": str(folder / "viewer.html")}
 
 
-def place(bag: Bag, slide: Slide) -> tuple[np.ndarray, float]:
+def place(found: Features, slide: Slide) -> tuple[np.ndarray, float]:
     """The tiles' corners and their side in pixels of level 0. Raises InputError when they are not on the slide."""
-    where = bag.source or bag.name
-    if bag.coords is None:
+    where = found.source or found.name
+    if found.coords is None:
         raise InputError(f"{where}: has no coords; a heat map needs them, extract the features with their places")
-    coords = np.asarray(bag.coords, dtype=np.float64)
-    side = bag.tile or _spacing(coords)
+    coords = np.asarray(found.coords, dtype=np.float64)
+    side = found.tile or _spacing(coords)
     if (coords < -side).any() or (coords > np.array(slide.size)).any():
         raise InputError(
             f"{where}: its coords reach {coords.max(0).astype(int).tolist()}, the slide is {slide.size}; "
@@ -108,59 +103,3 @@ def _sheet(path: Path, slide: Slide, coords: np.ndarray, side: float, weights: n
             tiles.append(np.full((160, 160, 3), 220, np.uint8))
         captions.append(f"{mean[index] * len(mean):.1f} x mean, branch {weights[:, index].argmax() + 1}")
     draw_sheet(path, tiles, captions)
-
-
-def explain(classifier: Classifier, data: Path, out: Path, mpp: float | None) -> dict:
-    """How attention lies on the slides of `data`: mass of the ten strongest, effective tiles, overlap of branches.
-
-    effective tiles = exp(entropy of the mean map): that many tiles of equal weight would be as spread out. Writes
-    explanation.json and .png.
-    """
-    bags, failed = user_bags(classifier, data, mpp)
-    _, weights = classifier.predict(bags)
-    rows = []
-    for bag, weight in zip(bags, weights, strict=True):
-        mean = weight.mean(0)
-        entropy = float(-(mean * np.log(np.maximum(mean, 1e-12))).sum())
-        strongest = {int(index) for one in weight for index in np.argsort(-one)[:10]}
-        measures = attention_measures(weight, bag.truth)
-        rows.append(
-            {
-                "slide": bag.name,
-                "tiles": len(bag.features),
-                **{key: round(value, 4) for key, value in measures.items()},
-                "effective_tiles": round(float(np.exp(entropy)), 2),
-                "different_top_tiles": len(strongest),
-            }
-        )
-    folder = output_folder(out)
-    write_json(folder / "explanation.json", {"model": str(classifier.path), "slides": rows, "failed": failed})
-    _draw_explanation(folder / "explanation.png", weights)
-    mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if key != "slide"}
-    written = str(folder / "explanation.json")
-    return {"model": str(classifier.path), "mean": mean, "slides": rows, "failed": failed, "written": written}
-
-
-def _draw_explanation(path: Path, weights: list[np.ndarray]) -> None:
-    from shared.report.figures import new_figure, save_figure
-
-    figure = new_figure(9, 4)
-    left, right = figure.subplots(1, 2)
-    longest = min(200, max(one.shape[1] for one in weights))
-    for one in weights[:50]:
-        mass = np.sort(one.mean(0))[::-1].cumsum()[:longest]
-        left.plot(np.arange(1, len(mass) + 1), mass, color="#0072b2", alpha=0.4, linewidth=1)
-    left.set(xlabel="strongest tiles", ylabel="their attention", ylim=(0, 1.02), title="concentration, a line a slide")
-    branches = weights[0].shape[0]
-    cosines = np.zeros((branches, branches))
-    for one in weights:
-        unit = one / np.linalg.norm(one, axis=1, keepdims=True)
-        cosines += unit @ unit.T / len(weights)
-    shown = right.imshow(cosines, vmin=0, vmax=1, cmap="viridis")
-    right.grid(False)
-    ticks = range(branches)
-    right.set(title="overlap of branches, mean cosine", xticks=ticks, yticks=ticks, xlabel="branch", ylabel="branch")
-    right.set_xticklabels([m + 1 for m in ticks])
-    right.set_yticklabels([m + 1 for m in ticks])
-    figure.colorbar(shown, ax=right)
-    save_figure(figure, path)

@@ -1,6 +1,7 @@
 """`inspect`: what slides, features, tables and splits hold, before anything is run on them."""
 
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from apps.wsi.classic import NAMES
 from apps.wsi.layouts import find_features, read_features
-from apps.wsi.read import Labels, read_data, read_labels
+from apps.wsi.read import Labels, read_data, read_labels, stem_of
 from apps.wsi.slide import SUFFIXES, find_slides, open_slide, stated_mpp
 from apps.wsi.splits import leakage
 from apps.wsi.tissue import tissue_mask
@@ -41,7 +42,7 @@ def inspect(paths: list[Path], labels: Path | None) -> dict:
         if len(widths) > 1:
             result["warning"] = f"features of different widths: {dict(widths)}; train on those of one encoder"
     if labels is not None:
-        names = {row["slide"] for row in [*slides, *features]}
+        names = {stem_of(row["slide"]) for row in [*slides, *features]}
         result |= _labels(read_labels(labels), names)
     return result
 
@@ -53,26 +54,22 @@ def _has_slides(path: Path) -> bool:
 
 def _slide(path: Path) -> dict:
     try:
-        slide = open_slide(path, mpp=1.0)
-        image = slide.thumbnail(512)
+        with closing(open_slide(path, mpp=1.0)) as slide:
+            properties = slide.handle.properties
+            mpp = stated_mpp(properties)
+            row = {
+                "slide": path.stem,
+                "width": slide.size[0],
+                "height": slide.size[1],
+                "um_per_pixel": mpp,
+                "objective": properties.get("openslide.objective-power"),
+                "vendor": properties.get("openslide.vendor"),
+                "levels": slide.handle.level_count,
+                "tissue": round(float(tissue_mask(slide.thumbnail(512)).mean()), 4),
+            }
     except InputError as error:
         return {"slide": path.stem, "fault": str(error)}
-    properties = slide.handle.properties
-    mpp = stated_mpp(properties)
-    row = {
-        "slide": path.stem,
-        "width": slide.size[0],
-        "height": slide.size[1],
-        "um_per_pixel": mpp,
-        "objective": properties.get("openslide.objective-power"),
-        "vendor": properties.get("openslide.vendor"),
-        "levels": slide.handle.level_count,
-        "tissue": round(float(tissue_mask(image).mean()), 4),
-    }
-    if mpp is None:
-        row["fault"] = "states no um/px: use --mpp"
-    slide.close()
-    return row
+    return row if mpp else {**row, "fault": "states no um/px: use --mpp"}
 
 
 def _features(path: Path) -> list[dict]:
@@ -107,14 +104,5 @@ def _labels(table: Labels, names: set[str]) -> dict:
             {"split": part, **Counter(table.label[name] for name, one in table.split.items() if one == part)}
             for part in sorted(set(table.split.values()))
         ]
-        found["leaks"] = leaks(table)
+        found["leaks"] = leakage(list(table.label), list(table.patient.values()), list(table.split.values()))
     return found
-
-
-def leaks(table: Labels) -> list[dict]:
-    """Patients in more than one part of the split."""
-    from apps.wsi.bags import Bag, Bags
-
-    empty = np.zeros((1, 1), dtype=np.float32)
-    bags = tuple(Bag(name, empty, None, table.patient[name]) for name in table.label)
-    return leakage(Bags(table.path.name, bags, (), ""), [table.split[bag.name] for bag in bags])

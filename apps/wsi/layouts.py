@@ -2,7 +2,8 @@
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,6 @@ from apps.wsi.bags import check_features
 from shared.errors import InputError
 from shared.io.files import input_file, output_folder, replacing
 
-LAYOUTS = ("trident", "clam", "stamp", "acmil")
 Layout = Literal["trident", "clam", "stamp", "acmil"]
 
 
@@ -121,6 +121,20 @@ def _text(value: Any) -> str | None:
     return None if value is None else value.decode() if isinstance(value, bytes) else str(value)
 
 
+def in_pixels(slide: Features, mpp: float | None) -> Features:
+    """The slide with coords and tile in pixels of level 0; `mpp` is for one that does not state it.
+
+    Raises InputError where they are in micrometres and nobody says what a pixel is.
+    """
+    slide = replace(slide, mpp=slide.mpp or mpp)
+    if slide.unit == "px" or slide.coords is None:
+        return slide
+    if not slide.mpp:
+        raise InputError(f"{slide.source}: its coords are in micrometres; say what a pixel is with --mpp")
+    tile = None if slide.tile is None else slide.tile / slide.mpp
+    return replace(slide, unit="px", coords=slide.coords / slide.mpp, tile=tile)
+
+
 def load_pt(path: Path) -> Any:
     """What `torch.save` wrote, of tensors only: InputError for a file that is damaged or would run code."""
     try:
@@ -170,28 +184,27 @@ def write_features(slide: Features, folder: Path, layout: Layout) -> list[Path]:
 
 
 def write_single(slides: list[Features], path: Path) -> Path:
-    """ACMIL's single file: a group a slide with `feat`, `coords` and, where it is known, the attribute `label`."""
+    """ACMIL's single file: a group a slide with `feat`, `coords` and, where it is known, the attribute `label`.
+
+    `feat` is in float16, as theirs, but for a slide whose features are too large for it.
+    """
     with _new(path) as file:
         for slide in slides:
             group = file.create_group(slide.name)
-            group.create_dataset("feat", data=slide.features.astype(np.float16))
+            fits = np.abs(slide.features).max() <= np.finfo(np.float16).max
+            group.create_dataset("feat", data=slide.features.astype(np.float16 if fits else np.float32))
             _write_coords(group, slide)
             if slide.label is not None:
                 group.attrs["label"] = slide.label
     return path
 
 
-def _new(path: Path) -> Any:
-    import contextlib
-
+@contextmanager
+def _new(path: Path) -> Iterator[Any]:
     import h5py
 
-    @contextlib.contextmanager
-    def opened() -> Iterator[Any]:
-        with replacing(path) as partial, h5py.File(partial, "w") as file:
-            yield file
-
-    return opened()
+    with replacing(path) as partial, h5py.File(partial, "w") as file:
+        yield file
 
 
 def _write_coords(group: Any, slide: Features) -> None:

@@ -96,19 +96,27 @@ def patient_interval(values: np.ndarray, patients: Sequence[str]) -> list[float]
 
 
 def sign_flip(differences: np.ndarray, patients: Sequence[str], samples: int = 10_000, seed: int = 0) -> float:
-    """The chance of a mean difference at least this large if the two models were exchangeable, patient by patient."""
+    """The chance of a mean difference at least this large if the two models were exchangeable, patient by patient.
+
+    What was found counts as one of the flips, so that it is never 0.
+    Reference: Phipson and Smyth 2010, Permutation P-values Should Never Be Zero.
+    """
     _, index = np.unique(np.asarray(patients), return_inverse=True)
     sums = np.bincount(index, weights=differences)
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(samples, len(sums)))
-    return float((np.abs(signs @ sums) >= abs(sums.sum()) - 1e-12).mean())
+    return float((1 + np.sum(np.abs(signs @ sums) >= abs(sums.sum()) - 1e-12)) / (1 + samples))
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The T between 0.05 and 20 with the least negative log-likelihood of softmax(logits / T).
+    """The T between 0.05 and 20 with the least negative log-likelihood of softmax(logits / T); 1 if all are right.
 
+    Then there is no such T: the smaller the better, and a handful of bags would make every prediction a certainty.
     Reference: Guo et al. 2017, On Calibration of Modern Neural Networks, arXiv 1706.04599, section 4.2.
     """
     from scipy.optimize import minimize_scalar
+
+    if (logits.argmax(1) == labels).all():
+        return 1.0
 
     def nll(log_t: float) -> float:
         p = softmax(logits, np.exp(log_t))[np.arange(len(labels)), labels]

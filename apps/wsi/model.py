@@ -38,10 +38,12 @@ class Embedding(nn.Module):
         self.register_buffer("scale", torch.ones(features))
 
     def forward(self, x: Tensor) -> Tensor:
-        # Folded into the weight: the bag, which may be large, is not copied.
-        weight = self.reduce.weight / self.scale
-        bias = -(weight @ self.centre)
-        bias = bias if self.reduce.bias is None else bias + self.reduce.bias
+        weight, bias = self.reduce.weight / self.scale, self.reduce.bias
+        if torch.is_autocast_enabled(x.device.type):  # in half precision the two halves of a fold would not cancel out
+            x = x - self.centre
+        else:  # folded into the bias: the bag, which may be large, is not copied
+            centre = weight @ self.centre
+            bias = -centre if bias is None else bias - centre
         return self.dropout(F.relu_(F.linear(x, weight, bias)))
 
 

@@ -7,6 +7,7 @@ from file to heat map is what it is for a diagnosis, and where the heat map ough
 import csv
 import io
 import json
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -31,14 +32,14 @@ def practice(source: Path, out: Path, count: int, seed: int, mpp: float | None) 
     the whole slide with both in the test bands; the truth says where.
     Raises InputError for a slide that is too small or shows too little tissue.
     """
-    slide = open_slide(source, mpp)
-    width, height = slide.size
-    if width * height > 100_000_000:
-        raise InputError(f"{source}: is {width} x {height} pixels; give a region of at most 100 million")
-    if min(width, height) < LEAST:
-        raise InputError(f"{source}: is {width} x {height} pixels; give a region of at least {LEAST} x {LEAST}")
-    image = np.asarray(slide.handle.read_region((0, 0), 0, (width, height)).convert("RGB"))
-    mask = tissue_mask(slide.thumbnail(1024))
+    with closing(open_slide(source, mpp)) as slide:
+        width, height = slide.size
+        if width * height > 100_000_000:
+            raise InputError(f"{source}: is {width} x {height} pixels; give a region of at most 100 million")
+        if min(width, height) < LEAST:
+            raise InputError(f"{source}: is {width} x {height} pixels; give a region of at least {LEAST} x {LEAST}")
+        image = slide.whole()
+        mask = tissue_mask(slide.thumbnail(1024))
     folder = output_folder(out / "slides")
     rng = np.random.default_rng(seed)
     rows = []
@@ -48,7 +49,7 @@ def practice(source: Path, out: Path, count: int, seed: int, mpp: float | None) 
             band = index % BANDS
             window = _window(rng, mask, image.shape, band)
             marred = (index // BANDS) % 2 == 1
-            part, _ = _vary(image[window], rng), None
+            part = _vary(image[window], rng)
             if marred:
                 part, _ = (ink if (index // BANDS) % 4 == 1 else defocus)(part, rng, _tissue_point(part, rng))
             name = f"practice-{index:03d}"
@@ -60,7 +61,6 @@ def practice(source: Path, out: Path, count: int, seed: int, mpp: float | None) 
     csv.writer(table).writerows([["slide", "label", "patient", "split"], *rows])
     write_text(out / "labels.csv", table.getvalue())
     whole, truth = write_whole(image, slide.mpp, rng, out)
-    slide.close()
     return {
         "written": str(out),
         "slides": count,

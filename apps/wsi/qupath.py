@@ -50,19 +50,23 @@ def write_geojson(
 
 
 def read_regions(path: Path, size: tuple[int, int], longest: int = 2048) -> np.ndarray:
-    """The regions that are annotated, as a mask (H, W) bool of the slide, its longer side `longest`.
+    """The regions that are annotated, in all, as a mask (H, W) bool of the slide, its longer side `longest`.
 
     Raises InputError for a file without polygons in pixels of level 0, or with none on a slide of this size.
     """
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageChops, ImageDraw
 
     scale = longest / max(size)
     mask = Image.new("1", (max(1, round(size[0] * scale)), max(1, round(size[1] * scale))))
-    pen = ImageDraw.Draw(mask)
     try:
         for rings in _polygons(read_json(path)):
+            # By itself where it has holes: in one of them another region may lie.
+            drawn = Image.new("1", mask.size) if len(rings) > 1 else mask
             for number, ring in enumerate(rings):
-                pen.polygon([(float(x) * scale, float(y) * scale) for x, y, *_ in ring], fill=int(number == 0))
+                corners = [(float(x) * scale, float(y) * scale) for x, y, *_ in ring]
+                ImageDraw.Draw(drawn).polygon(corners, fill=int(number == 0))
+            if drawn is not mask:
+                mask = ImageChops.logical_or(mask, drawn)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise InputError(f"{path}: is no GeoJSON of polygons; export the annotations from QuPath as GeoJSON") from None
     found = np.asarray(mask)

@@ -8,11 +8,12 @@ from pathlib import Path
 from apps.wsi.bags import Bag, Bags, check_bags
 from apps.wsi.classic import NAMES, read_classic, read_csv
 from apps.wsi.layouts import Features, find_features, read_features
+from apps.wsi.slide import SUFFIXES
 from shared.errors import InputError
 from shared.io.files import input_file
 
 SLIDE, LABEL, PATIENT = ("slide", "slide_id", "bag"), ("label", "class", "target"), ("patient", "patient_id", "case_id")
-ENDINGS = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".bif", ".h5", ".pt")
+ENDINGS = (*SUFFIXES, ".h5", ".pt")
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,17 @@ class Labels:
 def read_labels(path: Path) -> Labels:
     """A CSV table with a head: `slide`, `label`, and if known `patient` and `split` (also CLAM's slide_id, case_id).
 
+    Between the columns stand commas, semicolons (as spreadsheets write where the comma is the decimal sign) or tabs.
     Raises InputError that names the column or the line.
     """
     try:
         text = input_file(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise InputError(f"{path}: is not text; give a CSV table with the columns slide and label") from None
-    rows = csv.DictReader(text.splitlines())
+        raise InputError(
+            f"{path}: is not text in UTF-8; save it as a CSV (UTF-8) with the columns slide, label"
+        ) from None
+    head = text.partition("\n")[0]
+    rows = csv.DictReader(text.splitlines(), delimiter=max(",;\t", key=head.count))
     columns = [name.strip().lower() for name in rows.fieldnames or []]
     rows.fieldnames = columns
     slide, label = (next((n for n in names if n in columns), None) for names in (SLIDE, LABEL))
@@ -43,7 +48,7 @@ def read_labels(path: Path) -> Labels:
         raise InputError(f"{path}: has the columns {', '.join(columns)}; it needs slide and label")
     found = Labels(path, {}, {}, {})
     for number, row in enumerate(rows, 2):
-        name = _stem((row[slide] or "").strip())
+        name = stem_of((row[slide] or "").strip())
         if not name or not (row[label] or "").strip():
             raise InputError(f"{path}: line {number}: lacks a slide or a label; fill it in or drop the line")
         if name in found.label:
@@ -59,7 +64,7 @@ def read_labels(path: Path) -> Labels:
     return found
 
 
-def _stem(name: str) -> str:
+def stem_of(name: str) -> str:
     return next((name[: -len(ending)] for ending in ENDINGS if name.lower().endswith(ending)), name)
 
 
@@ -98,22 +103,14 @@ def read_data(
                 f"{labels or data}: {slide.name} has the label {label}; the model knows {', '.join(names)}"
             )
         digest.update(f"{slide.name}\0{label}\0".encode() + slide.features.tobytes())
-        patient = table.patient.get(_stem(slide.name), slide.name) if table else slide.name
-        part = table.split.get(_stem(slide.name), "") if table else ""
-        bags.append(_bag(slide, names.index(label) if label else None, patient, part))
+        patient = table.patient.get(stem_of(slide.name), slide.name) if table else slide.name
+        part = table.split.get(stem_of(slide.name), "") if table else ""
+        index = names.index(label) if label else None
+        bags.append(Bag(slide.name, slide.features, index, patient, source=slide.source, split=part))
     check_bags(bags, str(data))
     return Bags(data.name, tuple(bags), names, digest.hexdigest())
 
 
 def label_of(slide: Features, table: Labels | None) -> str | None:
     """What the table says of a slide; without a table, what its file says."""
-    return table.label.get(_stem(slide.name)) if table else slide.label
-
-
-def _bag(slide: Features, label: int | None, patient: str, split: str) -> Bag:
-    scale = 1.0
-    if slide.unit == "um" and slide.mpp:
-        scale = 1 / slide.mpp
-    coords = None if slide.coords is None else slide.coords * scale
-    tile = None if slide.tile is None else slide.tile * scale
-    return Bag(slide.name, slide.features, label, patient, coords, tile, source=slide.source, split=split)
+    return table.label.get(stem_of(slide.name)) if table else slide.label

@@ -58,6 +58,13 @@ class Slide:
             raise InputError(f"{self.path}: its overview cannot be read ({reason}); the file is damaged")
         return image
 
+    def whole(self) -> np.ndarray:
+        """All of level 0 as RGB (H, W, 3) uint8: for slides that fit into memory. InputError: it is damaged."""
+        try:
+            return np.asarray(self.handle.read_region((0, 0), 0, self.size).convert("RGB"))
+        except Exception as error:
+            raise InputError(f"{self.path}: cannot be read whole ({_line(error)}); copy it again") from None
+
     def region(self, x: int, y: int, side: float, pixels: int) -> np.ndarray:
         """A square of `side` level-0 pixels at (x, y) as RGB (pixels, pixels, 3) uint8.
 

@@ -55,15 +55,14 @@ def holdout(data: Bags, share: float, seed: int) -> tuple[np.ndarray, np.ndarray
     return np.flatnonzero(fold != 0), np.flatnonzero(fold == 0)
 
 
-def leakage(data: Bags, split: Sequence[str]) -> list[dict]:
+def leakage(names: Sequence[str], patients: Sequence[str], split: Sequence[str]) -> list[dict]:
     """Patients whose bags lie in more than one part of a split: a row each, with the parts and the bags."""
-    rows = []
-    for patient in dict.fromkeys(data.patients.tolist()):
-        parts: dict[str, list[str]] = {}
-        for bag, part in zip(data.bags, split, strict=True):
-            if bag.patient == patient and part:
-                parts.setdefault(part, []).append(bag.name)
-        if len(parts) > 1:
-            bags = [name for names in parts.values() for name in names]
-            rows.append({"patient": patient, "parts": sorted(parts), "bags": bags})
-    return rows
+    found: dict[str, dict[str, list[str]]] = {}
+    for name, patient, part in zip(names, patients, split, strict=True):
+        if part:
+            found.setdefault(patient, {}).setdefault(part, []).append(name)
+    return [
+        {"patient": patient, "parts": sorted(parts), "bags": [name for bags in parts.values() for name in bags]}
+        for patient, parts in found.items()
+        if len(parts) > 1
+    ]

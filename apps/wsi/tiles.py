@@ -1,5 +1,6 @@
 """`tile`: where the tiles of a slide lie, and a thumbnail to check them on."""
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ def find_tiles(slide: Slide, tiling: Tiling, longest: int = 1024) -> Tiles:
     side = tiling.pixels * tiling.mpp / slide.mpp
     if tiling.mpp < slide.mpp * 0.75:
         raise InputError(
-            f"{slide.path}: is scanned at {slide.mpp:.3g} um/px, coarser than the {tiling.mpp:g} asked for"
+            f"{slide.path}: is scanned at {slide.mpp:.3g} um/px, coarser than the {tiling.mpp:g} asked for; "
+            f"give --tile-mpp {slide.mpp:.3g}"
         )
     width, height = slide.size
     if side > min(width, height):
@@ -125,15 +127,15 @@ def tile(slides: Path, out: Path, tiling: Tiling, mpp: float | None) -> dict:
         task = bar.add_task("tile", total=len(files))
         for path in files:
             try:
-                slide = open_slide(path, mpp)
-                tiles = find_tiles(slide, tiling)
+                with closing(open_slide(path, mpp)) as slide:
+                    tiles = find_tiles(slide, tiling)
+                    write_tiles(folder / f"{slide.name}.h5", slide, tiles, tiling)
+                    draw_tiles(folder / f"{slide.name}.png", tiles, slide.size)
             except InputError as error:
                 if len(files) == 1:
                     raise
                 failed.append(str(error))
             else:
-                write_tiles(folder / f"{slide.name}.h5", slide, tiles, tiling)
-                draw_tiles(folder / f"{slide.name}.png", tiles, slide.size)
                 rows.append(
                     {
                         "slide": slide.name,
@@ -143,7 +145,6 @@ def tile(slides: Path, out: Path, tiling: Tiling, mpp: float | None) -> dict:
                         "side_at_level_0": round(tiles.side, 1),
                     }
                 )
-                slide.close()
             bar.advance(task)
     if not rows:
         raise ManyheadsError(f"{slides}: no slide could be tiled; the first: {failed[0]}")

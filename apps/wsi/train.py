@@ -1,5 +1,6 @@
 """`train`: from bags to a run folder with a model that the other verbs use."""
 
+import json
 import math
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from apps.wsi.splits import holdout, leakage
 from apps.wsi.task import BagTask
 from shared.command import is_main_process
 from shared.errors import InputError
-from shared.io.files import read_json, write_json
+from shared.io.files import read_json, to_json, write_json
 from shared.report.learning_curve import learning_curve
 from shared.training.checkpoint import save_model
 from shared.training.run_folder import refuse_to_overwrite, start_run
@@ -56,12 +57,13 @@ def train(
         centre, scale = standard([bags.bags[index].features for index in inside])
         task.model.embedding.centre.copy_(centre)  # pyright: ignore
         task.model.embedding.scale.copy_(scale)  # pyright: ignore
+    names = [bags.bags[index].name for index in valid]
+    about = {**bags.summary(), "trained_on": len(inside), "validated_on": names}
     if resume:
-        _same_data(out, bags)
+        _same_data(out, about)
     start_run(out, config, resume)
     if is_main_process():
-        names = [bags.bags[index].name for index in valid]
-        write_json(out / DATA, {**bags.summary(), "trained_on": len(inside), "validated_on": names})
+        write_json(out / DATA, about)
     result = fit(
         task,
         module,
@@ -101,7 +103,7 @@ def train(
 def parts(bags: Bags, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the bags to train on and to validate on."""
     split = np.array([bag.split for bag in bags.bags])
-    leaks = leakage(bags, split.tolist())
+    leaks = leakage([bag.name for bag in bags.bags], bags.patients.tolist(), split.tolist())
     if leaks:
         raise InputError(
             f"{bags.name}: the patient {leaks[0]['patient']} is in {' and '.join(leaks[0]['parts'])} "
@@ -122,10 +124,15 @@ def parts(bags: Bags, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return inside, valid
 
 
-def _same_data(run: Path, bags: Bags) -> None:
+def _same_data(run: Path, about: dict) -> None:
     path = run / DATA
-    if path.exists() and (before := read_json(path))["sha256"] != bags.sha256:
+    if not path.exists():
+        return
+    before = read_json(path)
+    if before["sha256"] != about["sha256"]:
         raise InputError(f"{path}: the run began with other data ({before['name']}); resume it with the same --data")
+    if before != json.loads(to_json(about)):
+        raise InputError(f"{path}: the run began with other slides to validate on; resume it with the same --labels")
 
 
 def _extraction(data: Path | None) -> dict | None:

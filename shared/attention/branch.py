@@ -131,8 +131,7 @@ class BranchAttention(nn.Module):
         high, mass, summed = (torch.stack([one[index] for one in found]) for index in (1, 2, 3))
         highest = high.amax(0)
         scale = (high - highest).exp()
-        # At least the smallest number: a bag of which nothing is open is 0, not NaN.
-        total = (mass * scale).sum(0).clamp_min(torch.finfo(logits.dtype).tiny)
+        total = (mass * scale).sum(0).clamp_min(1)  # the highest has 1; less is a bag of which nothing is open
         pooled, weights = (summed * scale).sum(0), (logits - highest).exp() / total
         return pooled / total, weights if mask is None else weights * mask
 

@@ -92,11 +92,10 @@ class ChannelAttention(nn.Module):
 
     def weights(self, x: Tensor) -> Tensor:
         """(B, C, C) what each channel looks at; rows sum to one."""
-        channels = x.flatten(2)
-        energy = channels @ channels.transpose(1, 2)
+        energy = inner_products(x, x)
         if self.released:
             energy = energy.amax(-1, keepdim=True) - energy
-        return energy.softmax(-1)
+        return energy.softmax(-1).to(x.dtype)
 
 
 class SemanticCoder(nn.Module):
@@ -205,9 +204,19 @@ def guide(decoded: Tensor, attended: Tensor, guidance: str) -> Tensor:
     """The attention features under the decoded semantics, both (B, C, H, W); see `GuidedAttention`."""
     if guidance == "product":
         return decoded * attended
-    meaning, features = decoded.flatten(2), attended.flatten(2)
-    mixing = meaning @ features.transpose(1, 2) / features.shape[-1]
-    return (mixing @ features).view_as(attended)
+    features = attended.flatten(2)
+    mixing = inner_products(decoded, attended) / features.shape[-1]
+    return (mixing.to(features.dtype) @ features).view_as(attended)
+
+
+def inner_products(a: Tensor, b: Tensor) -> Tensor:
+    """Of the channels of two maps, (B, C, H, W) each -> (B, C, C), in float32 at least.
+
+    Sums over a whole map overflow float16, and bfloat16 rounds the differences away that a softmax is about.
+    """
+    with torch.autocast(a.device.type, enabled=False):
+        a, b = (x.flatten(2).to(torch.promote_types(x.dtype, torch.float32)) for x in (a, b))
+        return a @ b.transpose(1, 2)
 
 
 def _conv(into: int, out: int, stride: int = 1) -> nn.Sequential:

@@ -167,7 +167,9 @@ def plain_relative(
         difference = at[:, None, :] - at[:, :, None]
         pairs = table[:, (difference + reach - 1).clamp(0, 2 * reach - 2)] * (difference.abs() < reach)[..., None]
         bias = bias + torch.einsum("bhld,hblsd->bhls", q, pairs)
-    mask = causal_mask(length, length, x.device) if module.causal else torch.ones(length, length, dtype=torch.bool)
+    mask = torch.ones(length, length, dtype=torch.bool, device=x.device)
+    if module.causal:
+        mask = causal_mask(length, length, x.device)
     if keep is not None:
         mask = mask & keep[:, None, None, :]
     out, _ = plain_attention(q, k, v, bias=bias / math.sqrt(q.shape[-1]), mask=mask)

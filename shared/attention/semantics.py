@@ -127,7 +127,7 @@ def plain_semantics(
     """`ClassSemanticsAttention` written plainly from its equation, a sample at a time: the reference of its tests."""
     out = torch.zeros_like(x)
     for b in range(x.shape[0]):
-        real = torch.ones(x.shape[1], dtype=torch.bool) if keep is None else keep[b]
+        real = torch.ones(x.shape[1], dtype=torch.bool, device=x.device) if keep is None else keep[b]
         r = semantics[b] * real[:, None]
         if not real.any():
             continue
@@ -152,7 +152,7 @@ def plain_squeeze_excitation(module: SqueezeExcitation, x: Tensor, keep: Tensor 
     """`SqueezeExcitation` written plainly, a sample at a time."""
     out = torch.zeros_like(x)
     for b in range(x.shape[0]):
-        real = torch.ones(x.shape[1], dtype=torch.bool) if keep is None else keep[b]
+        real = torch.ones(x.shape[1], dtype=torch.bool, device=x.device) if keep is None else keep[b]
         if real.any():
             hidden = (module.squeeze.weight @ x[b][real].mean(0) + module.squeeze.bias).relu()
             gates = torch.sigmoid(module.excite.weight @ hidden + module.excite.bias)

@@ -13,7 +13,7 @@ from shared.attention.functional import plain_attention
 from shared.attention.record import capture
 from shared.attention.registry import Mechanism, register
 
-TINY = 1e-8  # of a slot that no token chose
+TINY = 1e-8  # the least sum of a slot's weights, so that one that no token chose is 0 and not NaN
 
 
 def compete(q: Tensor, k: Tensor, v: Tensor, open_: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -29,7 +29,7 @@ def compete(q: Tensor, k: Tensor, v: Tensor, open_: Tensor | None = None) -> tup
     a = (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(-2)
     if open_ is not None:
         a = a * open_
-    w = a / a.sum(-1, keepdim=True).clamp_min(TINY)
+    w = a / a.sum(-1, keepdim=True).clamp_min(max(TINY, torch.finfo(a.dtype).tiny))
     return w @ v, a, w
 
 

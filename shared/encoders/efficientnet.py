@@ -106,7 +106,7 @@ def encode(encoder: nn.Module, images: Tensor, batch: int = 32) -> Tensor:
     device = next((tensor.device for tensor in [*encoder.parameters(), *encoder.buffers()]), torch.device("cpu"))
     with torch.inference_mode():
         parts = [encoder(part.to(device)).cpu() for part in images.split(batch)]
-    return torch.cat(parts).clone()
+    return torch.cat(parts)  # outside of inference mode: a tensor that can be trained on
 
 
 class _Conv(nn.Module):

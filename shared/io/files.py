@@ -159,11 +159,16 @@ def input_file(path: Path | str) -> Path:
     return path
 
 
+_made: list[Path] = []  # by `output_folder`, the outer before the inner
+
+
 def output_folder(path: Path | str) -> Path:
     """`path` as a folder that can be written to, made where it is missing, else `InputError`."""
     path = Path(path)
+    missing = [folder for folder in (path.absolute(), *path.absolute().parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
+        _made.extend(reversed(missing))
     except (FileExistsError, NotADirectoryError):
         raise InputError(f"{path}: is, or lies under, a file; name a folder to write to") from None
     except PermissionError:
@@ -171,3 +176,21 @@ def output_folder(path: Path | str) -> Path:
     if not os.access(path, os.W_OK | os.X_OK):
         raise InputError(f"{path}: may not be written to; name another folder or change its permissions")
     return path
+
+
+@contextlib.contextmanager
+def leaving_no_empty_folder() -> Iterator[None]:
+    """When the block fails, removes the folders that `output_folder` made in it and nothing was written to.
+
+    They are made before the work, so that a place that cannot be written to is known before it.
+    """
+    before = len(_made)
+    try:
+        yield
+    except (Exception, KeyboardInterrupt):
+        for folder in reversed(_made[before:]):
+            with contextlib.suppress(OSError):  # it holds something, or is gone
+                folder.rmdir()
+        raise
+    finally:
+        del _made[before:]

@@ -10,12 +10,13 @@ decord loop forever. PyAV takes over where decord is missing, refuses a file (AV
 """
 
 import json
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -136,7 +137,7 @@ class Video:
         done = 0
         if self.info.reader == "images":
             for done, index in enumerate(indices, 1):
-                frames[done - 1] = self._image(self._files[index])
+                frames[done - 1] = self._frame_of_folder(index)
             return frames
         while done < len(indices):
             try:
@@ -157,9 +158,9 @@ class Video:
             found = self._open("pyav")
         except _ReaderError as error:
             raise InputError(f"{self.path}: is damaged ({error}); copy it again or convert it") from None
-        self.info = VideoInfo(
-            known.frames, known.fps, found.height, found.width, found.source_size, known.times, "pyav"
-        )
+        if (found.height, found.width) != (known.height, known.width):  # frames would be cut in the wrong places
+            raise InputError(f"{self.path}: is damaged (two readers see two sizes); copy it again or convert it")
+        self.info = replace(known, reader="pyav")
 
     def _open(self, kind: str) -> VideoInfo:
         size, limit = json.dumps(self.size), str(self.timeout)
@@ -246,23 +247,14 @@ class Video:
 
     def _open_folder(self) -> VideoInfo:
         self._files = image_files(self.path)
-        source = self._image(self._files[0], None).shape[:2]
+        source = _image(self._files[0]).shape[:2]
         height, width = target_size(*source, self.size)
-        self.info = VideoInfo(
-            len(self._files), FOLDER_FPS, height, width, source, np.arange(len(self._files)) / FOLDER_FPS, "images"
-        )
-        return self.info
+        times = np.arange(len(self._files)) / FOLDER_FPS
+        return VideoInfo(len(self._files), FOLDER_FPS, height, width, source, times, "images")
 
-    def _image(self, file: Path, wanted: tuple[int, int] | None = (0, 0)) -> np.ndarray:
-        from PIL import Image, UnidentifiedImageError
-
-        try:
-            with Image.open(file) as image:
-                frame = np.asarray(image.convert("RGB"))
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
-            raise InputError(f"{file}: is damaged or no image; copy it again") from None
-        if wanted is None:
-            return frame
+    def _frame_of_folder(self, index: int) -> np.ndarray:
+        file = self._files[index]
+        frame = _image(file)
         if frame.shape[:2] != self.info.source_size:
             a, b = self.info.source_size, frame.shape
             raise InputError(f"{file}: is {b[1]}x{b[0]}, the first image {a[1]}x{a[0]}; frames have one size")
@@ -273,12 +265,29 @@ class _ReaderError(Exception):
     """One reader cannot go on; another may."""
 
 
+def _image(file: Path) -> np.ndarray:
+    """An image file as RGB (H, W, 3) uint8, turned as its EXIF says. Raises InputError when it cannot be read."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(file) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+        raise InputError(f"{file}: is damaged or no image; copy it again") from None
+
+
 def image_files(folder: Path) -> list[Path]:
-    """The images of a folder in the order of their names. Raises InputError when there are none."""
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith("."))
+    """The images of a folder in the order of their names, 2 before 10. Raises InputError when there are none."""
+    found = (file for file in folder.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith("."))
+    files = sorted(found, key=by_number)
     if not files:
         raise InputError(f"{folder}: holds no images ({', '.join(IMAGES)}); name a folder of frames or a video file")
     return files
+
+
+def by_number(file: Path) -> list[str | int]:
+    """A key to sort files by their names, in which numbers count as such."""
+    return [int(part) if at % 2 else part for at, part in enumerate(re.split(r"(\d+)", file.stem))]
 
 
 def mended_times(times: np.ndarray, fps: float) -> np.ndarray:

@@ -1,20 +1,25 @@
 """Model files that a user can be handed: safetensors for the weights, JSON beside it for everything else."""
 
 import hashlib
+import math
 import platform
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
 import torch
+from torch.overrides import TorchFunctionMode
 
 from shared.errors import InputError
 from shared.io.files import input_file, output_folder, read_json, replacing, sha256, to_json
 from shared.versions import package_version
 
 REQUIRED = ("app", "architecture")
+
+Built = TypeVar("Built", bound=torch.nn.Module)
 
 
 def save_model(folder: Path, state_dict: dict[str, torch.Tensor], card: dict[str, Any], name: str = "model") -> Path:
@@ -101,6 +106,31 @@ def _is_pickle(start: bytes) -> bool:
 def _is_safetensors(start: bytes) -> bool:
     """Eight bytes of header length, then the header, which is a JSON object."""
     return len(start) > 8 and start[8:9] == b"{"
+
+
+def build_within(build: Callable[[], Built], state_dict: dict[str, torch.Tensor]) -> Built:
+    """`build()`, which is stopped as soon as it asks for more memory than the weights justify.
+
+    A card may claim a vast model. (Sizes alone, on torch's meta device, would cost a second: torch imports its compiler
+    for the arithmetic of initial values.) Raises ValueError.
+    """
+    with _AtMost(2 * sum(value.numel() for value in state_dict.values()) + 10_000):
+        return build()
+
+
+class _AtMost(TorchFunctionMode):
+    """Counts the numbers of all tensors that are made; twice what is held leaves room for what is made on the way."""
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self.left = numbers
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # pyright: ignore
+        if func in (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn):
+            self.left -= math.prod(torch.Size(args[0] if isinstance(args[0], (tuple, list)) else args))
+            if self.left < 0:
+                raise ValueError("the weights do not fit: the card claims a larger model than they are")
+        return func(*args, **(kwargs or {}))
 
 
 def load_weights(module: torch.nn.Module, state_dict: dict[str, torch.Tensor], path: Path | str) -> None:

@@ -1,63 +1,14 @@
 """The world of the fault campaign: for each app, sound inputs of every format that it reads, and a model."""
 
-import contextlib
-import hashlib
-import io
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-import cli
-from shared import command
+from tests.command_line import ROOT, manyheads, sets
 
-ROOT = Path(cli.__file__).parent
 DATA = ROOT / "data"
-
-
-class Done(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-def manyheads(*words: object) -> Done:
-    """A command line through the real entry, in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as caught:
-        command.run(cli.root, [str(word) for word in words])
-    return Done(int(caught.value.code or 0), out.getvalue(), err.getvalue())
-
-
-def state_of(folder: Path) -> dict[str, str]:
-    """Every file below `folder`, with a hash of what it holds."""
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.is_symlink()
-    }
-
-
-@pytest.fixture(scope="session")
-def call() -> Callable[..., Done]:
-    return manyheads
-
-
-@pytest.fixture(scope="session")
-def state() -> Callable[[Path], dict[str, str]]:
-    return state_of
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MANYHEADS_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 # Each app's settings of a model that trains in seconds, as arguments.
@@ -76,14 +27,10 @@ TINY = {
 }  # fmt: skip
 
 
-def sets(app: str, *more: str) -> list[str]:
-    return [part for setting in [*TINY[app], *more] for part in ("--set", setting)]
-
-
-@pytest.fixture(scope="session")
-def training() -> Callable[..., list[str]]:
-    """The arguments of an app's short training."""
-    return sets
+def words_to_train(app: str, world: dict[str, Path], out: Path) -> list[object]:
+    """The command of an app's short training on its data in the world."""
+    labels = ["--labels", world["wsi-labels"]] if app == "wsi" else []
+    return [app, "train", "--data", world[f"{app}-data"], *labels, "--out", out, *sets(*TINY[app]), "--device", "cpu"]
 
 
 @pytest.fixture(scope="session")
@@ -101,9 +48,7 @@ def models(world: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     runs = {}
     for app in TINY:
         runs[app] = tmp_path_factory.mktemp("models") / app
-        labels = ["--labels", world["wsi-labels"]] if app == "wsi" else []
-        done = manyheads(app, "train", "--data", world[f"{app}-data"], *labels, "--out", runs[app], *sets(app),
-                         "--device", "cpu", "--json")  # fmt: skip
+        done = manyheads(*words_to_train(app, world, runs[app]), "--json")
         assert done.code == 0, done.err
     return runs
 

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.campaign.conftest import TINY
+from tests.command_line import line_of_refusal, manyheads, sets, state_of
+
 # What reads which sound file of the world: "{file}" is where the spoiled one goes, "{model}" the app's model.
 READERS = {
     "music train": ("chorales", "music train --data {file}"),
@@ -111,15 +114,6 @@ def words_of(line: str, app: str, world: dict[str, Path], models: dict[str, Path
     return [word.format_map(names) for word in line.split()]
 
 
-def refused(done: Any) -> None:
-    assert done.code == 2, done
-    assert done.out == ""
-    assert done.err.startswith("error: "), done.err
-    assert done.err.count("\n") == 1, done.err
-    assert "Traceback" not in done.err
-    assert "internal error" not in done.err
-
-
 @pytest.mark.parametrize("spoil", SPOILS, ids=lambda spoil: spoil.__name__)
 @pytest.mark.parametrize("reader", READERS)
 def test_a_spoiled_file(
@@ -127,8 +121,6 @@ def test_a_spoiled_file(
     spoil: Callable[[Path], None],
     world: dict[str, Path],
     models: dict[str, Path],
-    call: Callable[..., Any],
-    state: Callable[[Path], dict],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -137,12 +129,12 @@ def test_a_spoiled_file(
     file.parent.mkdir()
     shutil.copy(world[kind], file)
     spoil(file)
-    before = state(tmp_path)
+    before = state_of(tmp_path)
     monkeypatch.chdir(tmp_path)
-    done = call(*words_of(line, reader.split()[0], world, models, file), "--json")
-    refused(done)
+    done = manyheads(*words_of(line, reader.split()[0], world, models, file), "--json")
+    line_of_refusal(done)
     assert file.name in done.err, done.err
-    assert state(tmp_path) == before
+    assert state_of(tmp_path) == before
     assert not Path("executed").exists()
     assert not (tmp_path.parent / "evil").exists()
 
@@ -154,9 +146,6 @@ def test_a_spoiled_file_among_sound_ones(
     spoil: Callable[[Path], None],
     world: dict[str, Path],
     models: dict[str, Path],
-    training: Callable[..., list[str]],
-    call: Callable[..., Any],
-    state: Callable[[Path], dict],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -165,14 +154,14 @@ def test_a_spoiled_file_among_sound_ones(
     shutil.copytree(world[kind], folder)
     (file, *_) = sorted(folder.glob(inner))
     spoil(file)
-    before = state(tmp_path)
+    before = state_of(tmp_path)
     monkeypatch.chdir(tmp_path)
     app, verb = reader.split(",")[0].split()
-    settings = training(app) if verb == "train" else []
-    done = call(*words_of(line, app, world, models, folder), *settings, "--json")
-    refused(done)
+    settings = sets(*TINY[app]) if verb == "train" else []
+    done = manyheads(*words_of(line, app, world, models, folder), *settings, "--json")
+    line_of_refusal(done)
     assert file.name in done.err or file.stem.split(".")[0] in done.err, done.err
-    assert state(tmp_path) == before
+    assert state_of(tmp_path) == before
     assert not Path("executed").exists()
 
 
@@ -247,8 +236,6 @@ def test_a_spoiled_model(
     spoil: Callable[[Path], None],
     world: dict[str, Path],
     models: dict[str, Path],
-    call: Callable[..., Any],
-    state: Callable[[Path], dict],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -256,12 +243,12 @@ def test_a_spoiled_model(
     run = tmp_path / "run"
     shutil.copytree(models[app], run)
     spoil(run)
-    before = state(tmp_path)
+    before = state_of(tmp_path)
     monkeypatch.chdir(tmp_path)
     line = TAKERS[taker] + " --checkpoint {file}"
-    done = call(*words_of(line, app, world, models, run), "--json")
-    refused(done)
-    assert state(tmp_path) == before
+    done = manyheads(*words_of(line, app, world, models, run), "--json")
+    line_of_refusal(done)
+    assert state_of(tmp_path) == before
     assert not Path("executed").exists()
 
 
@@ -279,8 +266,6 @@ def test_flipped_bytes(
     seed: int,
     world: dict[str, Path],
     models: dict[str, Path],
-    call: Callable[..., Any],
-    state: Callable[[Path], dict],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -293,9 +278,9 @@ def test_flipped_bytes(
     file = tmp_path / "in" / world[kind].name
     file.parent.mkdir()
     file.write_bytes(bytes(data))
-    before = state(tmp_path)
+    before = state_of(tmp_path)
     monkeypatch.chdir(tmp_path)
-    done = call(*words_of(line, reader.split()[0], world, models, file), "--json")
+    done = manyheads(*words_of(line, reader.split()[0], world, models, file), "--json")
     if done.code != 0:
-        refused(done)
-        assert state(tmp_path) == before
+        line_of_refusal(done)
+        assert state_of(tmp_path) == before

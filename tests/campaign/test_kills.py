@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.campaign.conftest import words_to_train
+from tests.command_line import Done, manyheads, state_of
+
 APPS = ("music", "medical", "wsi", "video", "action", "recommendation")
 
 
@@ -48,11 +51,9 @@ def check_training(
 
 
 @pytest.fixture
-def train(world: dict[str, Path], training: Callable, call: Callable[..., Any]) -> Callable[[str, Path, bool], Any]:
-    def run(app: str, out: Path, resume: bool) -> Any:
-        labels = ["--labels", world["wsi-labels"]] if app == "wsi" else []
-        words = [app, "train", "--data", world[f"{app}-data"], *labels, "--out", out, *training(app)]
-        return call(*words, "--device", "cpu", *(["--resume"] if resume else []), "--json")
+def train(world: dict[str, Path]) -> Callable[[str, Path, bool], Done]:
+    def run(app: str, out: Path, resume: bool) -> Done:
+        return manyheads(*words_to_train(app, world, out), *(["--resume"] if resume else []), "--json")
 
     return run
 
@@ -91,8 +92,6 @@ def test_killed_work_is_done_again(
     name: str,
     world: dict[str, Path],
     models: dict[str, Path],
-    call: Callable[..., Any],
-    state: Callable[[Path], dict],
     tmp_path: Path,
 ) -> None:
     line, resume = WORK[name]
@@ -101,8 +100,8 @@ def test_killed_work_is_done_again(
     for number in range(2):
         (tmp_path / "slides" / f"slide-{number}.svs").symlink_to(world["slide"])
 
-    def work(out: Path, *more: str) -> Any:
-        return call(*(word.format_map({**names, "out": out}) for word in line.split()), *more, "--json")
+    def work(out: Path, *more: str) -> Done:
+        return manyheads(*(word.format_map({**names, "out": out}) for word in line.split()), *more, "--json")
 
     began = time.monotonic()
     assert work(tmp_path / "whole").code == 0
@@ -117,6 +116,6 @@ def test_killed_work_is_done_again(
     # Pages and JSON name the folder and the time, and an encoder of video with threads has no fixed bytes; what else is
     # written is the same to the byte.
     loose = (".html", ".json", ".mp4")
-    whole, again = ({name: "" if name.endswith(loose) else what for name, what in state(tmp_path / one).items()}
+    whole, again = ({name: "" if name.endswith(loose) else what for name, what in state_of(tmp_path / one).items()}
                     for one in ("whole", "out"))  # fmt: skip
     assert again == whole

@@ -7,18 +7,12 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-
-class Done(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
+from tests.campaign.conftest import words_to_train
+from tests.command_line import Done, line_of_refusal, manyheads, state_of
 
 # What writes where: "{out}" is the place. Each is given sound input.
 WRITERS = {
@@ -42,19 +36,15 @@ APPS = ("music", "medical", "wsi", "video", "action", "recommendation")
 
 
 @pytest.fixture
-def write(
-    world: dict[str, Path], models: dict[str, Path], training: Callable, call: Callable[..., Any]
-) -> Callable[..., Any]:
+def write(world: dict[str, Path], models: dict[str, Path]) -> Callable[..., Done]:
     """Runs a writer of the table, or an app's `train`, with `out` as its place."""
 
-    def run(name: str, out: Path, *more: str) -> Any:
+    def run(name: str, out: Path, *more: str) -> Done:
         app, verb = name.split()
         if verb == "train":
-            labels = ["--labels", world["wsi-labels"]] if app == "wsi" else []
-            words = [app, "train", "--data", world[f"{app}-data"], *labels, "--out", out, *training(app)]
-        else:
-            words = [word.format_map({**world, "model": models[app], "out": out}) for word in WRITERS[name].split()]
-        return call(*words, *more, "--json")
+            return manyheads(*words_to_train(app, world, out), *more, "--json")
+        words = [word.format_map({**world, "model": models[app], "out": out}) for word in WRITERS[name].split()]
+        return manyheads(*words, *more, "--json")
 
     return run
 
@@ -62,22 +52,13 @@ def write(
 ALL = [*WRITERS, *(f"{app} train" for app in APPS)]
 
 
-def one_line(done: Any, codes: tuple[int, ...]) -> None:
-    assert done.code in codes, done
-    assert done.out == ""
-    assert done.err.startswith("error: "), done.err
-    assert done.err.count("\n") == 1, done.err
-    assert "internal error" not in done.err
-    assert "Traceback" not in done.err
-
-
 @pytest.mark.parametrize("name", ALL)
-def test_a_place_under_a_file(name: str, write: Callable, state: Callable, tmp_path: Path) -> None:
+def test_a_place_under_a_file(name: str, write: Callable, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     done = write(name, tmp_path / "file" / "results")
-    one_line(done, (2,))
+    line_of_refusal(done)
     assert "file" in done.err
-    assert list(state(tmp_path)) == ["file"]
+    assert list(state_of(tmp_path)) == ["file"]
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -85,7 +66,7 @@ def test_a_place_under_a_file(name: str, write: Callable, state: Callable, tmp_p
 @pytest.mark.parametrize("name", ALL)
 def test_a_place_that_may_not_be_written(name: str, write: Callable) -> None:
     done = write(name, Path("/proc/manyheads"))
-    one_line(done, (1, 2))
+    line_of_refusal(done, 1, 2)
     assert "/proc/manyheads" in done.err
 
 
@@ -122,33 +103,31 @@ def test_a_full_disk(name: str, size: int, write: Callable, tmp_path: Path) -> N
     done = Done(*on_a_full_disk(size, lambda: write(name, out)))
     left = [path for path in out.rglob("*") if path.is_file()]
     if done.code != 0 or size == 0:  # small results may fit
-        one_line(done, (1,))
+        line_of_refusal(done, 1)
         assert "too large" in done.err.lower(), done.err
     assert all(path.stat().st_size < max(size, 1) for path in left), left
     assert not [path for path in left if path.name.startswith(".")], left
 
 
 @pytest.mark.parametrize("app", APPS)
-def test_two_runs_in_one_folder(
-    app: str, write: Callable, state: Callable, models: dict[str, Path], tmp_path: Path
-) -> None:
+def test_two_runs_in_one_folder(app: str, write: Callable, models: dict[str, Path], tmp_path: Path) -> None:
     """The second is refused before it does anything; the first is as it was."""
     run = tmp_path / "run"
     shutil.copytree(models[app], run)
-    before = state(run)
+    before = state_of(run)
     done = write(f"{app} train", run)
-    one_line(done, (2,))
+    line_of_refusal(done)
     assert "--resume" in done.err
-    assert state(run) == before
+    assert state_of(run) == before
 
 
 @pytest.mark.parametrize("app", APPS)
 def test_a_finished_run_resumed_is_what_it_was(
-    app: str, write: Callable, state: Callable, models: dict[str, Path], tmp_path: Path
+    app: str, write: Callable, models: dict[str, Path], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(models[app], run)
-    before = state(run)
+    before = state_of(run)
     done = write(f"{app} train", run, "--resume")
     assert done.code == 0, done.err
-    assert state(run)["model.safetensors"] == before["model.safetensors"]
+    assert state_of(run)["model.safetensors"] == before["model.safetensors"]

@@ -1,7 +1,6 @@
 """One spelling: what every command of every app has in common, whichever app it belongs to."""
 
 import inspect
-import json
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 import cli
 from shared import command
+from tests.command_line import line_of_refusal, manyheads
 
 ROOT = typer.main.get_command(cli.root)
 
@@ -45,22 +45,15 @@ def options(one: Any) -> dict[str, Any]:
     return {spelling: p for p in one.params for spelling in p.opts if p.param_type_name == "option"}
 
 
-def run(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        command.run(cli.root, words)
-    out, err = capsys.readouterr()
-    return int(ended.value.code or 0), out, err
-
-
 @pytest.mark.parametrize("words", COMMANDS, ids=NAMES)
-def test_every_command_explains_itself(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run([*words, "--help"], capsys)
-    assert code == 0
-    assert err == ""
+def test_every_command_explains_itself(words: tuple[str, ...]) -> None:
+    done = manyheads(*words, "--help")
+    assert done.code == 0
+    assert done.err == ""
     help_line = inspect.cleandoc(COMMANDS[words].help or "").partition("\n")[0]
     assert help_line, f"manyheads {' '.join(words)} does not say what it does"
     for spelling, option in options(COMMANDS[words]).items():
-        assert spelling in out
+        assert spelling in done.out
         assert option.help or spelling == "--help", f"{' '.join(words)} {spelling} does not say what it is"
 
 
@@ -81,12 +74,9 @@ def test_common_options_mean_the_same_everywhere(words: tuple[str, ...]) -> None
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=NAMES)
-def test_an_unknown_option_is_one_line(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run([*words, "--colour", "red"], capsys)
-    assert code == 2
-    assert out == ""
-    assert err.startswith("error: No such option: --colour")
-    assert err.count("\n") == 1
+def test_an_unknown_option_is_one_line(words: tuple[str, ...]) -> None:
+    line = line_of_refusal(manyheads(*words, "--colour", "red"))
+    assert line.startswith("error: No such option: --colour")
 
 
 def with_missing_files() -> Iterator[Any]:
@@ -105,21 +95,14 @@ def with_missing_files() -> Iterator[Any]:
 
 @pytest.mark.parametrize("words", with_missing_files())
 def test_a_missing_file_is_one_line_and_leaves_nothing(
-    words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for as_json in ([], ["--json"]):
-        code, out, err = run([*words, *as_json], capsys)
-        assert code == 2, err
-        assert out == ""
-        assert err.startswith("error: ")
-        assert err.count("\n") == 1
-        assert "Traceback" not in err
+        line_of_refusal(manyheads(*words, *as_json))
         left = [path for path in tmp_path.rglob("*") if path.is_file()]
         assert not left, f"left behind: {left}"
 
 
-def test_a_result_is_one_json_document(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(["data", "list", "music", "--json"], capsys)
-    assert code == 0
-    assert json.loads(out).keys() == {"jsb-chorales", "maestro", "pop909"}
+def test_a_result_is_one_json_document() -> None:
+    assert manyheads("data", "list", "music", "--json").json().keys() == {"jsb-chorales", "maestro", "pop909"}

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 import typer
+from pydantic import Field
 
 import cli
-from shared.config import find_config, load_config, shipped_configs
+from shared.config import Config, find_config, load_config, shipped_configs
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs" / "pages").rglob("*.md"))
@@ -73,6 +74,15 @@ def test_the_navigation_holds_every_page_once() -> None:
     nav = (ROOT / "docs" / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
     listed = re.findall(r": (\S+\.md)$", nav, re.MULTILINE)
     assert sorted(listed) == sorted(page.relative_to(ROOT / "docs" / "pages").as_posix() for page in PAGES)
+
+
+def test_pictures_are_small_and_shown() -> None:
+    texts = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    pictures = [file for kind in ("png", "jpg") for file in (ROOT / "docs" / "pages").rglob(f"*.{kind}")]
+    assert pictures
+    for file in pictures:
+        assert file.stat().st_size < 150_000, name(file)
+        assert f"]({file.name})" in texts, f"no page beside {name(file)} shows it"
 
 
 # Commands
@@ -197,8 +207,9 @@ def test_every_shipped_configuration_is_named(app: str) -> None:
     assert sorted(re.findall(r"^\| `(\S+)` \|", table, re.MULTILINE)) == shipped_configs(configuration(app)[1])
 
 
-def fields(schema: dict[str, Any], definitions: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """The first four columns of the table of fields."""
+def fields(schema: dict[str, Any], definitions: dict[str, Any] | None = None, prefix: str = "") -> Iterator[str]:
+    """The first four columns of the table of fields; those of a section have its name before theirs."""
+    definitions = schema.get("$defs", {}) if definitions is None else definitions
     for field, value in schema["properties"].items():
         if "$ref" in value:
             yield from fields(definitions[value["$ref"].rsplit("/", 1)[1]], definitions, f"{field}.")
@@ -233,14 +244,21 @@ def limits(value: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("app", APPS)
 def test_every_field_of_the_configuration_is_documented_as_it_is(app: str) -> None:
-    lines = re.findall(r"^\| `\w+\.\w+` .*$", settings_page(app), re.MULTILINE)
-    schema = configuration(app)[0].model_json_schema()
-    expected = list(fields(schema, schema["$defs"]))
+    table = settings_page(app).partition("## Fields")[2].partition("\n## ")[0]
+    lines = re.findall(r"^\| `[\w.]+` .*$", table, re.MULTILINE)
+    expected = list(fields(configuration(app)[0].model_json_schema()))
     for row in expected:
         meanings = [line.removeprefix(row).strip(" |") for line in lines if line.startswith(row)]
         assert len(meanings) == 1, f"docs/pages/{app}/configuration.md lacks the row {row}"
         assert meanings[0], f"docs/pages/{app}/configuration.md: {row} has no meaning"
     assert len(lines) == len(expected), f"docs/pages/{app}/configuration.md has a field that the code does not have"
+
+
+def test_a_configuration_needs_no_sections() -> None:
+    class Flat(Config):
+        width: int = Field(default=3, ge=1)
+
+    assert list(fields(Flat.model_json_schema())) == ["| `width` | integer | 3 | ≥ 1 |"]
 
 
 def test_the_keys_of_model_cards_are_documented() -> None:

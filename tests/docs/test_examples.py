@@ -124,6 +124,10 @@ def test_the_example_app_works(series: typer.Typer, tmp_path: Path, capsys: pyte
     code, _, err = run(lines[1])
     assert (code, err) == (2, "error: waves.txt: line 3: 'three' is no number; give one number a line\n")
     assert run("series train")[0] == 2
+    Path("apps/series/configs").mkdir()
+    Path("apps/series/configs/long.toml").write_text("length = 2")
+    code, _, err = run("series train --data waves.txt --config long")
+    assert (code, "length" in err) == (2, True)
 
 
 def test_the_example_mechanism_passes_the_contract(tmp_path: Path) -> None:

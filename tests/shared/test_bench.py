@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,15 @@ def test_peak_memory_is_that_of_the_work() -> None:
     measured = bench.measure(lambda: torch.ones(64, 2**20 // 4).sum(), 3)
     assert measured["seconds"] > 0
     assert 0 <= measured["peak_mib"] < 200
+
+
+def test_long_work_is_done_once() -> None:
+    calls = []
+    measured = bench.measure(lambda: calls.append(time.sleep(0.01)), 5, long=0.005)
+    assert len(calls) == 1
+    assert measured["seconds"] >= 0.01
+    bench.measure(lambda: calls.append(None), 5)
+    assert len(calls) == 1 + 6
 
 
 def in_this_process(name: str, form: str, size: int, mode: str, repeats: int) -> dict:

@@ -90,7 +90,9 @@ def test_a_folder_of_that_name_does_not_hide_a_shipped_configuration(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo").mkdir()
     assert find_config(Path("demo"), tmp_path / "shipped") == tmp_path / "shipped" / "demo.toml"
-    assert find_config(Path("other"), tmp_path / "shipped") == Path("other")
+    assert find_config(Path("other.toml"), tmp_path / "shipped") == Path("other.toml")
+    with pytest.raises(InputError, match="--config dmeo: is no file, nor one of demo"):
+        find_config(Path("dmeo"), tmp_path / "shipped")
     (tmp_path / "demo").rmdir()
     (tmp_path / "demo").write_text("")
     assert find_config(Path("demo"), tmp_path / "shipped") == Path("demo")  # a file of the user's goes first

@@ -1,8 +1,10 @@
 """The doctor finds what is missing, damaged or harmful, and names the command that mends it."""
 
 import json
+import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,12 @@ def test_a_sound_installation_has_no_problems(capsys: pytest.CaptureFixture[str]
     assert found["devices"]["torch"].startswith("2.11")
     assert {"torch", "monai", "recbole", "pretty_midi"} <= {row["part"] for row in found["parts"]}
     assert found["shipped_files"] > 0
+
+
+def test_all_that_the_package_needs_is_looked_for() -> None:
+    project = tomllib.loads((Path(cli.__file__).parent / "pyproject.toml").read_text())["project"]
+    needed = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}
+    assert needed <= {distribution for _, distribution, _, _ in doctor.PARTS}
 
 
 def test_missing_parts(devices: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

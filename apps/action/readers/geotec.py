@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from apps.action.features import sensor_snippets
-from apps.action.readers.salads import runs
-from apps.action.recordings import Corpus, Recording, Segment, Source, check_features
+from apps.action.recordings import Corpus, Recording, Segment, Source, check_features, runs
 from shared.errors import InputError
 from shared.io.files import sha256
 

@@ -5,12 +5,11 @@ import io
 import re
 import tarfile
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from apps.action.recordings import Corpus, Recording, Segment, Source, check_features
+from apps.action.recordings import Corpus, Recording, Segment, Source, check_features, runs
 from shared.errors import InputError
 from shared.io.files import input_file, sha256
 
@@ -34,11 +33,11 @@ def read_salads(path: Path, scores: str) -> Corpus:
         found = MEMBER.search(name)
         if found:
             files.setdefault(found[1], {})[int(found[2])] = data
+    if not files:
+        raise InputError(f"{path}: holds no class scores of 50 Salads; unpack data of your own and give the folder")
     wanted = next((name for name in files if name == scores or name.startswith(f"{scores}_")), None)
     if wanted is None:
-        raise InputError(
-            f"{path}: has no scores {scores}; set data.scores to one of {', '.join(sorted(files)) or 'none'}"
-        )
+        raise InputError(f"{path}: has no scores {scores}; set data.scores to one of {', '.join(sorted(files))}")
     recordings, folds, classes = [], [], 0
     for fold, (split, data) in enumerate(sorted(files[wanted].items())):
         for number, (given, truth) in enumerate(_videos(f"{path}: {wanted}/{split}.mat", data)):
@@ -112,10 +111,3 @@ def _recording(name: str, scores: np.ndarray, truth: np.ndarray) -> Recording:
         if label != BACKGROUND
     ]
     return Recording(name, logs, 1.0, tuple(segments), shares)
-
-
-def runs(labels: np.ndarray) -> list[tuple]:
-    """(label, start, end) of each run of equal labels: end is the first place after it."""
-    changes = np.flatnonzero(labels[1:] != labels[:-1]) + 1
-    bounds = [0, *changes.tolist(), len(labels)]
-    return [(labels[start], start, end) for start, end in pairwise(bounds)]

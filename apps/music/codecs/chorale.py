@@ -56,33 +56,32 @@ def decode(tokens: np.ndarray) -> np.ndarray:
     return np.where(tokens == SILENCE, -1, tokens).astype(np.int16).reshape(-1, len(VOICES))
 
 
-def transpose(tokens: np.ndarray, semitones: int, ranges: np.ndarray = VOICE_RANGES) -> np.ndarray | None:
+def transpose(tokens: np.ndarray, semitones: int) -> np.ndarray | None:
     """The tokens moved by `semitones`, or None when a voice would leave its range; 0 semitones always succeed.
 
-    Silence and specials stay. Shape: tokens (N,) -> (N,) int16; ranges (4, 2), lowest and highest pitch of S A T B.
+    Silence and specials stay. Shape: tokens (N,) -> (N,) int16.
     """
     tokens = np.asarray(tokens)
     if semitones == 0:
         return tokens.astype(np.int16)
-    low, high = transposition_range(tokens, ranges)
+    low, high = transposition_range(tokens)
     if not low <= semitones <= high:
         return None
     return np.where(tokens < SILENCE, tokens + semitones, tokens).astype(np.int16)
 
 
-def transposition_range(tokens: np.ndarray, ranges: np.ndarray = VOICE_RANGES) -> tuple[int, int]:
+def transposition_range(tokens: np.ndarray) -> tuple[int, int]:
     """The lowest and the highest shift in semitones that keep every voice in its range; both ends and 0 are allowed.
 
     A piece which lies outside the ranges as it stands gets (0, 0); so does one of silence alone.
     """
     tokens = np.asarray(tokens)
-    ranges = np.asarray(ranges)
     events = tokens[tokens <= SILENCE]
     voices = np.arange(len(events)) % len(VOICES)
     sounding = events < SILENCE
     if not sounding.any():
         return 0, 0
     pitches = events[sounding].astype(int)
-    bounds = ranges[voices[sounding]]
+    bounds = VOICE_RANGES[voices[sounding]]
     low, high = int((bounds[:, 0] - pitches).max()), int((bounds[:, 1] - pitches).min())
     return (low, high) if low <= 0 <= high else (0, 0)

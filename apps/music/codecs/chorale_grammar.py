@@ -16,12 +16,12 @@ class Grammar:
         steps: length in 16ths, a primer included; EOS comes exactly after them, then PAD alone.
         fixed: (T, 4) given cells, S A T B: a pitch or -1 (silence) forces that token, -2 leaves the cell free. T may be
             less than `steps`; the rest is free. A fixed pitch may lie outside the ranges.
-        ranges: (4, 2) lowest and highest pitch of each voice; None takes those of the codec. Silence is always legal.
 
-    A primer (`prime`) is taken as it is: its pitches need not be in range or agree with `fixed`.
+    Silence is always legal. A primer (`prime`) is taken as it is: its pitches need not be in range or agree with
+    `fixed`.
     """
 
-    def __init__(self, batch: int, steps: int, fixed: np.ndarray | None = None, ranges: np.ndarray | None = None):
+    def __init__(self, batch: int, steps: int, fixed: np.ndarray | None = None):
         if batch < 1 or steps < 1:
             raise ValueError(f"a grammar needs a batch and steps of at least 1, not {batch} and {steps}")
         self.batch = batch
@@ -34,7 +34,7 @@ class Grammar:
             self._fixed[: len(cells)] = cells
         self._voice_masks = np.zeros((VOICE_COUNT, VOCAB_SIZE), dtype=bool)
         self._voice_masks[:, SILENCE] = True
-        for voice, (low, high) in enumerate(VOICE_RANGES if ranges is None else np.asarray(ranges)):
+        for voice, (low, high) in enumerate(VOICE_RANGES):
             self._voice_masks[voice, low : high + 1] = True
 
     @property

@@ -8,6 +8,9 @@ BOS = 130
 EOS = 131
 VOCAB_SIZE = 132
 
+STEPS_PER_BEAT = 4  # 16ths in a quarter
+STEPS_PER_BAR = 16  # of 4/4
+
 VOICES = ("Soprano", "Alto", "Tenor", "Bass")
 
 # Lowest and highest pitch of each voice: what the JSB Chorales hold (soprano 60-81, alto 52-74, tenor 46-69,

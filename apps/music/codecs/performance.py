@@ -139,31 +139,28 @@ def quantise(notes: Iterable[Note]) -> list[Note]:
     return _to_notes(_on_grid(notes))
 
 
-def transpose(tokens: np.ndarray, semitones: int, pitches: tuple[int, int] = (0, PITCHES - 1)) -> np.ndarray | None:
-    """The tokens moved by `semitones`, or None when a note would leave `pitches`; 0 semitones always succeed.
+def transpose(tokens: np.ndarray, semitones: int) -> np.ndarray | None:
+    """The tokens moved by `semitones`, or None when a note would leave MIDI's pitches.
 
     Shape: tokens (N,) -> (N,) int16, still in canonical order.
     """
     tokens = np.asarray(tokens)
-    if semitones == 0:
-        return tokens.astype(np.int16)
-    low, high = transposition_range(tokens, pitches)
+    low, high = transposition_range(tokens)
     if not low <= semitones <= high:
         return None
     return np.where(tokens < SHIFT, tokens + semitones, tokens).astype(np.int16)
 
 
-def transposition_range(tokens: np.ndarray, pitches: tuple[int, int] = (0, PITCHES - 1)) -> tuple[int, int]:
-    """The lowest and the highest shift in semitones that keep all notes within `pitches`; both ends and 0 are allowed.
+def transposition_range(tokens: np.ndarray) -> tuple[int, int]:
+    """The lowest and the highest shift in semitones that keep all notes within MIDI's pitches; both ends are allowed.
 
-    (0, 0) for a piece without notes and for one which lies outside `pitches` as it stands.
+    (0, 0) for a piece without notes.
     """
     tokens = np.asarray(tokens)
     used = tokens[tokens < SHIFT] % NOTE_OFF
     if not used.size:
         return 0, 0
-    low, high = int(pitches[0] - used.min()), int(pitches[1] - used.max())
-    return (low, high) if low <= 0 <= high else (0, 0)
+    return -int(used.min()), int(PITCHES - 1 - used.max())
 
 
 def _to_notes(grid_notes: Iterable[tuple[int, int, int, int]]) -> list[Note]:

@@ -12,10 +12,8 @@ from typing import SupportsFloat
 
 import numpy as np
 
+from apps.music.codecs.chorale_tokens import STEPS_PER_BEAT, VOICES
 from shared.errors import InputError
-
-STEPS_PER_QUARTER = 4
-PARTS = ("Soprano", "Alto", "Tenor", "Bass")
 
 
 def chorale_files() -> list[Path]:
@@ -51,19 +49,19 @@ def read_chorale(path: Path) -> np.ndarray:
     if not isinstance(score, music21.stream.Score):
         raise ValueError("it is not one score")
     parts = list(score.parts)
-    if tuple(part.partName for part in parts) != PARTS:
+    if tuple(part.partName for part in parts) != VOICES:
         raise ValueError(f"its parts are {', '.join(str(part.partName) for part in parts)}, not S A T B")
     length = max(_step(part.highestTime) for part in parts)
-    grid = np.full((length, len(PARTS)), -1, dtype=np.int16)
+    grid = np.full((length, len(VOICES)), -1, dtype=np.int16)
     for voice, part in enumerate(parts):
         for note in part.flatten().notes:
             if note.duration.isGrace:
                 continue
             if len(note.pitches) != 1:
-                raise ValueError(f"its {PARTS[voice].lower()} has two notes at once")
+                raise ValueError(f"its {VOICES[voice].lower()} has two notes at once")
             begin, end = _step(note.offset), _step(note.offset + note.duration.quarterLength)
             if (grid[begin:end, voice] >= 0).any():
-                raise ValueError(f"its {PARTS[voice].lower()} has two notes at once")
+                raise ValueError(f"its {VOICES[voice].lower()} has two notes at once")
             grid[begin:end, voice] = note.pitches[0].midi
     if (grid < 0).all(axis=0).any():
         raise ValueError("one of its voices is silent throughout")
@@ -72,7 +70,7 @@ def read_chorale(path: Path) -> np.ndarray:
 
 def _step(quarters: SupportsFloat) -> int:
     """The first step that begins at or after this time."""
-    return math.ceil(float(quarters) * STEPS_PER_QUARTER - 1e-6)
+    return math.ceil(float(quarters) * STEPS_PER_BEAT - 1e-6)
 
 
 def _check_parts(path: Path) -> None:
@@ -86,5 +84,5 @@ def _check_parts(path: Path) -> None:
         except (zipfile.BadZipFile, zlib.error, EOFError):
             raise ValueError("it is not a compressed score") from None
     count = len(re.findall(rb"<score-part\b", content.replace(b"\0", b"")))  # one score is in UTF-16
-    if count != len(PARTS):
+    if count != len(VOICES):
         raise ValueError(f"it has {count} parts, not 4")

@@ -86,6 +86,20 @@ def settings_for(config: RecommendationConfig, folder: Path, *, seed: int, epoch
     }
 
 
+def settings_of_ours(config: RecommendationConfig) -> dict[str, Any]:
+    """What `MQSATED` reads beside that: the configuration, but for the distillation's span, which is 1 in RecBole."""
+    model, ted = config.model, config.ted
+    return {
+        "n_heads": model.heads,
+        "hidden_dropout_prob": model.dropout,
+        "windows": list(model.windows),
+        "weights": list(model.weights),
+        "ted_weight": ted.weight,
+        "ted_temperature": ted.temperature,
+        "weight_decay": config.train.weight_decay,
+    }
+
+
 @contextlib.contextmanager
 def prepare_in_recbole(
     name: str, histories: Histories, config: RecommendationConfig, seed: int, epochs: int, **further: Any
@@ -99,9 +113,8 @@ def prepare_in_recbole(
 
         from apps.recommendation.engine.model import mqsated
 
-        wanted = settings_for(config, folder, seed=seed, epochs=epochs) | further
-        if name == "MQSATED":
-            wanted["weight_decay"] = config.train.weight_decay
+        wanted = settings_for(config, folder, seed=seed, epochs=epochs)
+        wanted |= (settings_of_ours(config) if name == "MQSATED" else {}) | further
         settings = Config(model=mqsated() if name == "MQSATED" else name, dataset=DATASET, config_dict=wanted)
         init_seed(settings["seed"], settings["reproducibility"])
         train_data, valid_data, _ = data_preparation(settings, create_dataset(settings))

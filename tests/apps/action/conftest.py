@@ -1,11 +1,7 @@
 """Small recordings that tests train on, all of our own making, and the command line as tests use it."""
 
-import contextlib
-import io
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -77,45 +73,3 @@ def run(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = load_config(ActionConfig, None, [*TINY, "train.epochs=8"])
     train(config, clips, out, seed=0, resume=False, hardware=Hardware(device="cpu"))
     return out
-
-
-class Done(NamedTuple):
-    """How a command ended."""
-
-    code: int | str | None
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        assert self.code == 0, self.err
-        return json.loads(self.out)
-
-
-@pytest.fixture(scope="session")
-def manyheads() -> Callable[..., Done]:
-    """The command line through its real entry."""
-    import cli
-    from shared import command
-
-    def call(*words: object) -> Done:
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
-            command.run(cli.root, ["action", *map(str, words)])
-        return Done(ended.value.code, out.getvalue(), err.getvalue())
-
-    return call
-
-
-@pytest.fixture(scope="session")
-def refused(manyheads: Callable[..., Done]) -> Callable[..., str]:
-    """The one line with which a command refuses its input."""
-
-    def call(*words: object) -> str:
-        done = manyheads(*words)
-        assert done.code == 2, done.out + done.err
-        lines = done.err.strip().splitlines()
-        assert len(lines) == 1, done.err
-        assert lines[0].startswith("error: ")
-        return lines[0]
-
-    return call

@@ -10,6 +10,7 @@ from apps.action.annotations import read_annotations
 from apps.action.config import DataConfig
 from apps.action.corpora import load_corpus
 from apps.action.features import read_array, read_sensors, sensor_snippets
+from apps.action.stream import snippets_of
 from shared.errors import InputError
 
 
@@ -23,8 +24,9 @@ def test_activitynet_thumos_csv_and_elan_say_the_same(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("Recording,Start,End,Label,group\nclip,5.5,9,b,p1\nclip,1,2,a,p1\nbare,,,,p2\n")
     (tmp_path / "clip.txt").write_text("tier\t\t1.0\t2.0\t1.0\ta\ntier\t\t5.5\t9.0\t3.5\tb\n")
     (tmp_path / "headed.txt").write_text("file\tbegin time\tend time\tannotation\nclip\t1\t2\ta\nclip\t5.5\t9\tb\n")
+    (tmp_path / "SHEET.CSV").write_text("recording;start;end;label\nclip;0:05,5;0:00:09;b\nclip;1,0;2;a\n")
     expected = [(1, 2, "a"), (5.5, 9, "b")]
-    for name in ("a.json", "t.json", "a.csv", "clip.txt", "headed.txt"):
+    for name in ("a.json", "t.json", "a.csv", "clip.txt", "headed.txt", "SHEET.CSV"):
         found = read_annotations(tmp_path / name)
         assert [(s.start, s.end, s.label) for s in found["clip"].segments] == expected, name
     assert read_annotations(tmp_path / "a.json")["clip"].subset == "train"
@@ -41,7 +43,8 @@ def test_arrays_in_every_form_are_the_same(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["features"] = values
     np.savetxt(tmp_path / "a.csv", values, delimiter=",", header="x,y,z", comments="", fmt="%.9g")
-    for suffix in (".npy", ".npz", ".h5", ".csv"):
+    (tmp_path / "a.CSV").write_bytes((tmp_path / "a.csv").read_bytes())
+    for suffix in (".npy", ".npz", ".h5", ".csv", ".CSV"):
         np.testing.assert_array_equal(read_array(tmp_path / f"a{suffix}")[0], values)
 
 
@@ -55,6 +58,15 @@ def test_sensor_snippets_by_hand() -> None:
         sensor_snippets(signal[:1], np.zeros(1), 0.5)
     gap = sensor_snippets(signal, np.array([0, 0.1, 0.2, 2.0, 2.1]), 0.5)
     assert np.isfinite(gap).all()
+
+
+@pytest.mark.parametrize("rate", [2.0, 13.0, 50.0])
+def test_samples_line_by_line_are_the_snippets_of_the_whole(rate: float) -> None:
+    """Also where a snippet of half a second has one sample, or no whole number of them."""
+    signal = np.random.default_rng(0).normal(size=(round(rate * 10.3), 3)).astype(np.float32)
+    lines = [",".join(f"{value:.9g}" for value in row) for row in signal]
+    streamed = np.concatenate(list(snippets_of(lines, 3, 0.5 * rate)))
+    np.testing.assert_allclose(streamed, sensor_snippets(signal, np.arange(len(signal)) / rate, 0.5), atol=1e-6)
 
 
 def test_sensor_files_with_and_without_times(tmp_path: Path) -> None:
@@ -127,6 +139,7 @@ def test_a_model_of_salads_reads_class_scores_of_a_users(tmp_path: Path, tiny: l
 
     from apps.action.config import ActionConfig
     from apps.action.detector import detections_of, load, read_for
+    from apps.action.inspect import inspect
     from apps.action.train import train
     from shared.config import load_config
     from shared.training.trainer import Hardware
@@ -149,6 +162,8 @@ def test_a_model_of_salads_reads_class_scores_of_a_users(tmp_path: Path, tiny: l
     mine = read_for(detector, tmp_path / "mine.npy")
     np.testing.assert_allclose(mine.features, recording.features, atol=1e-5)
     ours, theirs = (detections_of(detector, one)[:20] for one in (mine, recording))
+    problems = inspect(tmp_path, DataConfig())["problems"]
+    assert problems == []
     assert [(d.start, d.end, d.label) for d in ours] == [(d.start, d.end, d.label) for d in theirs]
     assert [d.score for d in ours] == pytest.approx([d.score for d in theirs], abs=1e-4)
 

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from apps.action.boundary_matching import valid_proposals
 from apps.action.losses import balanced_cross_entropy, balanced_regression, detection_loss
-from apps.action.model import BoundaryMatchingNetwork, valid_mask
+from apps.action.model import BoundaryMatchingNetwork
 from apps.action.targets import boundary_targets, class_targets, overlap, overlap_targets
 
 
@@ -100,7 +101,7 @@ def test_no_batch_gives_nan(positives: int, kept: int, value: float) -> None:
         "end": torch.from_numpy(end)[None],
         "overlap": torch.from_numpy(overlap_targets(spans, 12, 6))[None],
         "classes": torch.from_numpy(class_targets(spans, np.zeros(positives, int), 12, 2))[None],
-        "valid": valid_mask(keep[None], 6),
+        "valid": torch.from_numpy(valid_proposals(12, 6, kept))[None],
     }
     x = torch.full((1, 12, 4), value) + torch.randn(1, 12, 4)
     loss = detection_loss(model(x, keep=batch["keep"]), batch, 1.0)["loss"]

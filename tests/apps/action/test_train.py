@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from apps.action.config import ActionConfig, DataConfig
 from apps.action.corpora import load_corpus
-from apps.action.data import Windows, cut, fit_scaling, squeezed, truth, window_starts
+from apps.action.data import Windows, truth
 from apps.action.detector import detections_of, load, maps_of
 from apps.action.model import BoundaryMatchingNetwork
 from apps.action.recordings import Recording, Segment
 from apps.action.train import train
+from apps.action.windows import cut, fit_scaling, squeezed, window_starts
 from shared.config import load_config
 from shared.errors import InputError
 from shared.training.trainer import Hardware

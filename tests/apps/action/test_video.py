@@ -2,9 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +11,7 @@ from apps.action.features import VIDEOS
 from apps.action.overlay import drawn
 from apps.action.proposals import Detection
 from shared.io.video import Video, write_video
-
-Manyheads = Callable[..., Any]
+from tests.command_line import Manyheads, Refused, sets
 
 
 def film(path: Path, seed: int) -> list[dict]:
@@ -38,20 +35,20 @@ def films(manyheads: Manyheads, tiny: list[str], tmp_path_factory: pytest.TempPa
     (folder / "annotations.json").write_text(json.dumps({"database": rows}))
     features = folder / "features"
     words = ("extract", folder / "videos", "--out", features, "--snippet-seconds", 0.25)
-    done = manyheads(*words, "--json").json()
+    done = manyheads("action", *words, "--json").json()
     assert [row["snippets"] for row in done["videos"]] == [32] * 6
     before = (features / "film-0.npy").stat().st_mtime_ns
-    manyheads(*words)
+    manyheads("action", *words)
     assert (features / "film-0.npy").stat().st_mtime_ns == before
-    sets = [word for one in [*tiny, "train.epochs=30", "train.select=last"] for word in ("--set", one)]
-    assert manyheads("train", "--data", folder, "--out", folder / "run", *sets).code == 0
+    settings = sets(*tiny, "train.epochs=30", "train.select=last")
+    assert manyheads("action", "train", "--data", folder, "--out", folder / "run", *settings).code == 0
     return folder
 
 
 def test_a_raw_video_becomes_labelled_segments(manyheads: Manyheads, films: Path, tmp_path: Path) -> None:
     truth = film(tmp_path / "new.mp4", 50)
     words = ("detect", tmp_path / "new.mp4", "--checkpoint", films / "run", "--out", tmp_path / "out", "--json")
-    shown = manyheads(*words).json()["shown"]
+    shown = manyheads("action", *words).json()["shown"]
     for row in truth:
         start, end = row["segment"]
         assert any(
@@ -66,7 +63,9 @@ def test_a_raw_video_becomes_labelled_segments(manyheads: Manyheads, films: Path
 
 def test_a_video_as_a_stream(manyheads: Manyheads, films: Path, tmp_path: Path) -> None:
     truth = film(tmp_path / "new.mp4", 51)
-    done = manyheads("stream", tmp_path / "new.mp4", "--checkpoint", films / "run", "--hop", 2, "--margin", 4, "--json")
+    done = manyheads(
+        "action", "stream", tmp_path / "new.mp4", "--checkpoint", films / "run", "--hop", 2, "--margin", 4, "--json"
+    )
     rows = [json.loads(line) for line in done.out.splitlines()]
     for row in truth:
         assert any(
@@ -76,14 +75,14 @@ def test_a_video_as_a_stream(manyheads: Manyheads, films: Path, tmp_path: Path) 
 
 
 def test_extract_with_a_model_writes_class_scores(
-    manyheads: Manyheads, refused: Callable[..., str], films: Path, run: Path, tmp_path: Path
+    manyheads: Manyheads, refused: Refused, films: Path, run: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "videos").mkdir()
     truth = film(tmp_path / "videos" / "new.mp4", 52)
     words = ("extract", tmp_path / "videos", "--out", tmp_path / "features", "--snippet-seconds", 0.25)
-    assert "reads features, not video features" in refused(*words, "--checkpoint", run)
+    assert "reads features, not video features" in refused("action", *words, "--checkpoint", run)
     assert not (tmp_path / "features").exists()
-    manyheads(*words, "--checkpoint", films / "run", "--json").json()
+    manyheads("action", *words, "--checkpoint", films / "run", "--json").json()
     scores = np.load(tmp_path / "scores" / "new.npy")
     assert scores.shape == (32, 3)  # blue, red and background
     np.testing.assert_allclose(scores.sum(1), 1, atol=1e-5)
@@ -92,39 +91,44 @@ def test_extract_with_a_model_writes_class_scores(
         assert scores[middle].argmax() == ["blue", "red"].index(row["label"])
 
 
-def test_videos_that_cannot_be_read(refused: Callable[..., str], films: Path, tmp_path: Path) -> None:
+def test_videos_that_cannot_be_read(refused: Refused, films: Path, tmp_path: Path) -> None:
     word = ("--checkpoint", films / "run", "--out", tmp_path / "out")
     whole = (films / "videos" / "film-0.mp4").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 3])
-    assert "cut.mp4" in refused("detect", tmp_path / "cut.mp4", *word)
+    assert "cut.mp4" in refused("action", "detect", tmp_path / "cut.mp4", *word)
     (tmp_path / "text.mp4").write_text("no video")
-    assert "is text" in refused("detect", tmp_path / "text.mp4", *word)
+    assert "is text" in refused("action", "detect", tmp_path / "text.mp4", *word)
     assert "holds no video" in refused(
-        "extract", tmp_path / "out" if (tmp_path / "out").exists() else films / "features"
+        "action", "extract", tmp_path / "out" if (tmp_path / "out").exists() else films / "features"
     )
     assert not (tmp_path / "out").exists()
-    line = refused("extract", films / "videos", "--out", films / "features", "--snippet-seconds", 1)
+    line = refused("action", "extract", films / "videos", "--out", films / "features", "--snippet-seconds", 1)
     assert "snippets of 0.25 s" in line
     assert ".mp4" in VIDEOS
 
 
 def test_decoding_that_hangs_ends_with_the_time_limit(
-    refused: Callable[..., str], films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    refused: Refused, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reader is a child that never answers."""
     sleeper = tmp_path / "sleeper.py"
     sleeper.write_text("import time\ntime.sleep(60)\n")
     monkeypatch.setattr("shared.io.video.WORKER", sleeper)
     video = films / "videos" / "film-0.mp4"
-    line = refused("extract", video, "--out", tmp_path / "out", "--timeout", 0.5)
-    assert "no answer within 0.5 s" in line
+    for words in (
+        ("extract", video, "--out", tmp_path / "out"),
+        ("detect", video, "--checkpoint", films / "run", "--out", tmp_path / "out"),
+        ("explain", video, "--checkpoint", films / "run", "--out", tmp_path / "out"),
+        ("stream", video, "--checkpoint", films / "run"),
+    ):
+        assert "no answer within 0.5 s" in refused("action", *words, "--timeout", 0.5)
 
 
 def test_a_damaged_file_is_read_as_far_as_it_goes_and_says_so(
     manyheads: Manyheads, shared_data: Path, films: Path, tmp_path: Path
 ) -> None:
     file = shared_data / "action" / "v_corrupted.mp4"
-    done = manyheads("detect", file, "--checkpoint", films / "run", "--out", tmp_path, "--no-video")
+    done = manyheads("action", "detect", file, "--checkpoint", films / "run", "--out", tmp_path, "--no-video")
     assert done.code == 0, done.err
     assert "could not be read beyond frame" in done.err
 
@@ -146,10 +150,10 @@ def test_samples_by_standard_input(manyheads: Manyheads, monkeypatch: pytest.Mon
     signal = compose_streams()[0][2][:3000]
     lines = "".join(",".join(f"{value:.5f}" for value in row) + "\n" for row in signal)
     monkeypatch.setattr("sys.stdin", io.StringIO(lines))
-    rows = [json.loads(line) for line in manyheads("stream", "-", "--json").out.splitlines()]
+    rows = [json.loads(line) for line in manyheads("action", "stream", "-", "--json").out.splitlines()]
     assert rows
     assert all(row["at"] <= 60 for row in rows)
     monkeypatch.setattr("sys.stdin", io.StringIO("1,2,3\n"))
-    done = manyheads("stream", "-")
+    done = manyheads("action", "stream", "-")
     assert done.code == 2
     assert "line 1: has 3 channels, the model reads 6" in done.err

@@ -1,14 +1,11 @@
 """Small scans of our own making, and the command line as tests use it."""
 
-import contextlib
-import io
-import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+
+from tests.command_line import sets
 
 
 def scan(seed: int, shape: tuple[int, int, int] = (20, 24, 12)) -> tuple[np.ndarray, np.ndarray]:
@@ -58,57 +55,23 @@ TINY += ["train.dice_weight=1.0", "data.rotate=5", "data.plane=axial", 'data.fli
 @pytest.fixture(scope="session")
 def tiny() -> list[str]:
     """Options of a model that trains in seconds."""
-    return [part for one in TINY for part in ("--set", one)]
-
-
-class Done(NamedTuple):
-    """How a command ended."""
-
-    code: int | str | None
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        assert self.code == 0, self.err
-        return json.loads(self.out)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MANYHEADS_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+    return sets(*TINY)
 
 
 @pytest.fixture(scope="session")
-def medical() -> Callable[..., Done]:
-    """Runs a command of the app through the real entry, in this process."""
-    import cli
-    from shared import command
-
-    def run(*arguments: object) -> Done:
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as caught:
-            command.run(cli.root, ["medical", *(str(argument) for argument in arguments)])
-        return Done(caught.value.code, out.getvalue(), err.getvalue())
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def tiny_run(medical, balls: Path, tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_run(manyheads, balls: Path, tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with a segmenter that was trained for some seconds."""
     out = tmp_path_factory.mktemp("runs") / "tiny"
-    medical("train", "--data", balls, "--out", out, "--device", "cpu", "--json", *tiny).json()
+    manyheads("medical", "train", "--data", balls, "--out", out, "--device", "cpu", "--json", *tiny).json()
     return out
 
 
 @pytest.fixture(scope="session")
-def medusa_run(medical, balls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def medusa_run(manyheads, balls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with a MEDUSA that was trained for some seconds."""
-    sets = ["model.kind=medusa", "model.base=4", "model.body=16", "model.stride=2", "data.patch=[16,16]"]
-    sets += ["data.plane=sagittal", "train.steps=25", "train.epochs=2", "train.learning_rate=0.02", "train.warmup=3"]
-    options = [part for one in [*sets, "train.ema=0.8"] for part in ("--set", one)]
+    options = sets("model.kind=medusa", "model.base=4", "model.body=16", "model.stride=2", "data.patch=[16,16]")
+    options += sets("data.plane=sagittal", "train.steps=25", "train.epochs=2", "train.learning_rate=0.02")
+    options += sets("train.warmup=3", "train.ema=0.8")
     out = tmp_path_factory.mktemp("runs") / "medusa"
-    medical("train", "--data", balls, "--out", out, "--device", "cpu", "--json", *options).json()
+    manyheads("medical", "train", "--data", balls, "--out", out, "--device", "cpu", "--json", *options).json()
     return out

@@ -32,22 +32,22 @@ def two_labels(shape: tuple[int, ...]) -> np.ndarray:
     return labels
 
 
-def test_every_verb_serves_a_series(series: Path, medical, tiny_run: Path, medusa_run: Path, tmp_path: Path) -> None:
+def test_every_verb_serves_a_series(series: Path, manyheads, tiny_run: Path, medusa_run: Path, tmp_path: Path) -> None:
     volume = read_volume(series)
     data = series.parents[1]
     write_labels(data / "labels" / "ct.nii.gz", two_labels(volume.voxels.shape), volume)
-    assert medical("inspect", "--data", data, "--out", tmp_path / "found", "--json").json()["errors"] == 0
+    assert manyheads("medical", "inspect", "--data", data, "--out", tmp_path / "found", "--json").json()["errors"] == 0
     checkpoint, out = ("--checkpoint", tiny_run), ("--out", tmp_path / "out", "--json")
-    medical("segment", series, *checkpoint, *out).json()
+    manyheads("medical", "segment", series, *checkpoint, *out).json()
     back = nibabel.load(tmp_path / "out" / "ct_seg.nii.gz")
     assert back.shape == volume.voxels.shape
     assert np.allclose(back.affine, volume.affine)
-    measured = medical("evaluate", "--data", data, *checkpoint, *out).json()
+    measured = manyheads("medical", "evaluate", "--data", data, *checkpoint, *out).json()
     assert measured["data"]["cases"] == 1
     assert "not those of the model" in measured["note"]
-    explained = medical("explain", series, "--voxel", "4,5,1", *checkpoint, *out).json()
+    explained = manyheads("medical", "explain", series, "--voxel", "4,5,1", *checkpoint, *out).json()
     assert explained["voxel"] == [4, 5, 1]
-    said = medical("classify", series, "--checkpoint", medusa_run, *out).json()
+    said = manyheads("medical", "classify", series, "--checkpoint", medusa_run, *out).json()
     assert [row["scan"] for row in said["scans"]] == ["ct"]
 
 
@@ -93,10 +93,12 @@ def test_a_segmentation_object_has_the_frames_of_its_labels(blank: tuple[str, ..
         assert np.array_equal(pixels.transpose(2, 1, 0), labels)
 
 
-def test_segment_writes_the_object_beside_the_label_map(series: Path, medical, tiny_run: Path, tmp_path: Path) -> None:
+def test_segment_writes_the_object_beside_the_label_map(
+    series: Path, manyheads, tiny_run: Path, tmp_path: Path
+) -> None:
     pytest.importorskip("highdicom")
     out = tmp_path / "out"
-    medical("segment", series, "--checkpoint", tiny_run, "--out", out, "--dicom-seg", "--json").json()
+    manyheads("medical", "segment", series, "--checkpoint", tiny_run, "--out", out, "--dicom-seg", "--json").json()
     found = np.asarray(nibabel.load(out / "ct_seg.nii.gz").dataobj)
     assert (out / "ct_seg.dcm").exists() == found.any()
 
@@ -141,10 +143,10 @@ BROKEN = {
 
 @pytest.mark.parametrize(("spoil", "says"), BROKEN.items(), ids=lambda value: getattr(value, "__name__", ""))
 def test_a_series_that_is_no_volume_is_refused(
-    spoil, says: str, series: Path, medical, tiny_run: Path, tmp_path: Path
+    spoil, says: str, series: Path, manyheads, tiny_run: Path, tmp_path: Path
 ) -> None:
     spoil(series)
-    done = medical("segment", series, "--checkpoint", tiny_run, "--out", tmp_path / "out")
+    done = manyheads("medical", "segment", series, "--checkpoint", tiny_run, "--out", tmp_path / "out")
     assert done.code == 2
     assert says in done.err
     assert done.err.count("\n") == 1

@@ -118,11 +118,13 @@ FAULTS = {
 
 @pytest.mark.parametrize(("spoil", "says"), FAULTS.items(), ids=lambda value: getattr(value, "__name__", ""))
 def test_the_doctor_and_training_refuse(
-    spoil, says: tuple[str, str], own_balls: Path, medical, tiny, tmp_path: Path
+    spoil, says: tuple[str, str], own_balls: Path, manyheads, tiny, tmp_path: Path
 ) -> None:
     spoil(own_balls)
-    found = medical("inspect", "--data", own_balls, "--out", tmp_path / "found", "--set", "data.folds=3")
-    refused = medical("train", "--data", own_balls, "--out", tmp_path / "run", "--set", "data.folds=3", *tiny)
+    found = manyheads("medical", "inspect", "--data", own_balls, "--out", tmp_path / "found", "--set", "data.folds=3")
+    refused = manyheads(
+        "medical", "train", "--data", own_balls, "--out", tmp_path / "run", "--set", "data.folds=3", *tiny
+    )
     for done in (found, refused):
         assert done.code == 2
         line = done.err.splitlines()[-1]
@@ -134,19 +136,19 @@ def test_the_doctor_and_training_refuse(
 
 
 @pytest.mark.parametrize("spoil", [nan, other_shape, elsewhere, fractions, truncated], ids=lambda f: f.__name__)
-def test_evaluate_refuses_before_it_writes(spoil, own_balls: Path, medical, tiny_run: Path, tmp_path: Path) -> None:
+def test_evaluate_refuses_before_it_writes(spoil, own_balls: Path, manyheads, tiny_run: Path, tmp_path: Path) -> None:
     spoil(own_balls)
     splits = json.loads((tiny_run / "split.json").read_text())
     split = next(name for name in ("train", "valid", "test") if "case01" in splits[name])
     arguments = ("--data", own_balls, "--split", split, "--checkpoint", tiny_run, "--out", tmp_path / "out")
-    done = medical("evaluate", *arguments)
+    done = manyheads("medical", "evaluate", *arguments)
     assert done.code == 2
     assert FAULTS[spoil][0] in done.err
     assert not (tmp_path / "out").exists()
 
 
-def test_a_sound_folder_has_no_findings(balls: Path, medical, tmp_path: Path) -> None:
-    result = medical("inspect", "--data", balls, "--out", tmp_path, "--json").json()
+def test_a_sound_folder_has_no_findings(balls: Path, manyheads, tmp_path: Path) -> None:
+    result = manyheads("medical", "inspect", "--data", balls, "--out", tmp_path, "--json").json()
     assert result["errors"] == result["warnings"] == 0
     assert result["cases"] == 10
 
@@ -154,16 +156,16 @@ def test_a_sound_folder_has_no_findings(balls: Path, medical, tmp_path: Path) ->
 @pytest.mark.parametrize(
     "spoil", [nan, four_dimensions, constant, truncated, empty, text, hostile], ids=lambda f: f.__name__
 )
-def test_segment_refuses_before_it_writes(spoil, own_balls: Path, medical, tiny_run: Path, tmp_path: Path) -> None:
+def test_segment_refuses_before_it_writes(spoil, own_balls: Path, manyheads, tiny_run: Path, tmp_path: Path) -> None:
     spoil(own_balls)
     out = tmp_path / "out"
-    done = medical("segment", own_balls / "images", "--checkpoint", tiny_run, "--out", out)
+    done = manyheads("medical", "segment", own_balls / "images", "--checkpoint", tiny_run, "--out", out)
     assert done.code == 2
     assert all(part in done.err for part in FAULTS[spoil])
     assert not out.exists()
 
 
-def test_odd_arguments(balls: Path, medical, tiny_run: Path, tmp_path: Path) -> None:
+def test_odd_arguments(balls: Path, manyheads, tiny_run: Path, tmp_path: Path) -> None:
     image = balls / "images" / "case00.nii.gz"
     for arguments, says in (
         (("segment", tmp_path / "none.nii.gz"), "no such file"),
@@ -174,10 +176,13 @@ def test_odd_arguments(balls: Path, medical, tiny_run: Path, tmp_path: Path) -> 
         (("classify", image), "needs one of medusa"),
         (("evaluate", "--data", tmp_path), "images/"),
     ):
-        done = medical(*arguments, "--checkpoint", tiny_run, "--out", tmp_path / "out")
+        done = manyheads("medical", *arguments, "--checkpoint", tiny_run, "--out", tmp_path / "out")
         assert done.code == 2, arguments
         assert says in done.err
-    assert "is none of" in medical("compare", "--data", balls, "--entry", "vnet", "--out", tmp_path / "out").err
+    assert (
+        "is none of"
+        in manyheads("medical", "compare", "--data", balls, "--entry", "vnet", "--out", tmp_path / "out").err
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -207,11 +212,11 @@ def no_card(folder: Path, mark: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "says"), [(hostile_checkpoint, "is a pickle"), (no_card, "its card model.json is missing")]
 )
-def test_a_checkpoint_of_unknown_origin(make, says: str, balls: Path, medical, tmp_path: Path) -> None:
+def test_a_checkpoint_of_unknown_origin(make, says: str, balls: Path, manyheads, tmp_path: Path) -> None:
     mark, image = tmp_path / "mark", balls / "images" / "case00.nii.gz"
     path = make(tmp_path, mark)
     for arguments in (("segment", image), ("evaluate", "--data", balls), ("explain", image)):
-        done = medical(*arguments, "--checkpoint", path, "--out", tmp_path / "out")
+        done = manyheads("medical", *arguments, "--checkpoint", path, "--out", tmp_path / "out")
         assert done.code == 2
         assert says in done.err
         assert done.err.count("\n") == 1
@@ -219,7 +224,7 @@ def test_a_checkpoint_of_unknown_origin(make, says: str, balls: Path, medical, t
     assert not (tmp_path / "out").exists()
 
 
-def test_folders_that_hold_nothing(medical, tmp_path: Path) -> None:
+def test_folders_that_hold_nothing(manyheads, tmp_path: Path) -> None:
     (tmp_path / "bare").mkdir()
     (tmp_path / "hollow" / "images").mkdir(parents=True)
     (tmp_path / "hollow" / "labels").mkdir()
@@ -231,7 +236,7 @@ def test_folders_that_hold_nothing(medical, tmp_path: Path) -> None:
         "file.txt": "is no folder with images/ and labels/",
     }.items():
         for verb in ("inspect", "train"):
-            done = medical(verb, "--data", tmp_path / name, "--out", tmp_path / "out")
+            done = manyheads("medical", verb, "--data", tmp_path / name, "--out", tmp_path / "out")
             assert done.code == 2
             assert f"{name}" in done.err
             assert says in done.err
@@ -239,13 +244,23 @@ def test_folders_that_hold_nothing(medical, tmp_path: Path) -> None:
 
 
 def test_a_prediction_without_the_organ_has_finite_distances(
-    own_balls: Path, medical, tiny_run: Path, tmp_path: Path
+    own_balls: Path, manyheads, tiny_run: Path, tmp_path: Path
 ) -> None:
     """MONAI's own answer is NaN, which a mean then carries on."""
     for number in range(6):
         write(own_balls / "labels" / f"case{number:02}.nii.gz", np.where(scan(number)[1] == 1, 2, 0).astype(np.uint8))
-    done = medical(
-        "evaluate", "--data", own_balls, "--split", "train", "--checkpoint", tiny_run, "--out", tmp_path, "--json"
+    done = manyheads(
+        "medical",
+        "evaluate",
+        "--data",
+        own_balls,
+        "--split",
+        "train",
+        "--checkpoint",
+        tiny_run,
+        "--out",
+        tmp_path,
+        "--json",
     )
     organs = {row["organ"]: row for row in done.json()["organs"]}
     assert np.isfinite([row["hd95_mm"] for row in organs.values()]).all()

@@ -21,20 +21,26 @@ def some_hippocampi(shared_data: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.mark.slow
 def test_medusa_tells_parts_of_the_hippocampus_in_cases_it_has_not_seen(
-    medical, some_hippocampi: Path, tmp_path: Path
+    manyheads, some_hippocampi: Path, tmp_path: Path
 ) -> None:
     """Which part a coronal slice shows, or none: three classes, so chance is a third."""
     short = ("--set", "train.epochs=2", "--device", "cpu", "--json")
-    result = medical("train", "--config", "medusa", "--data", some_hippocampi, "--out", tmp_path / "run", *short).json()
+    result = manyheads(
+        "medical", "train", "--config", "medusa", "--data", some_hippocampi, "--out", tmp_path / "run", *short
+    ).json()
     assert result["test_slices"] > 200
     assert result["test_balanced_accuracy"] > 0.5
     image = next((some_hippocampi).rglob("images/*.nii.gz"))
-    said = medical("classify", image, "--checkpoint", tmp_path / "run", "--out", tmp_path / "out", "--json").json()
+    said = manyheads(
+        "medical", "classify", image, "--checkpoint", tmp_path / "run", "--out", tmp_path / "out", "--json"
+    ).json()
     assert said["scans"][0]["class"] in ("anterior", "posterior")
 
 
 @pytest.mark.slow
-def test_the_shipped_model_segments_real_scans(medical, some_hippocampi: Path, tmp_path: Path) -> None:
-    result = medical("evaluate", "--data", some_hippocampi, "--out", tmp_path, "--device", "cpu", "--json").json()
+def test_the_shipped_model_segments_real_scans(manyheads, some_hippocampi: Path, tmp_path: Path) -> None:
+    result = manyheads(
+        "medical", "evaluate", "--data", some_hippocampi, "--out", tmp_path, "--device", "cpu", "--json"
+    ).json()
     assert "note" not in result
     assert result["mean_dice"] > 0.75

@@ -19,8 +19,10 @@ from shared.errors import InputError
 from tests.apps.medical.conftest import scan, write
 
 
-def test_a_tiny_training_beats_chance(medical, balls: Path, tiny_run: Path, tmp_path: Path) -> None:
-    result = medical("evaluate", "--checkpoint", tiny_run, "--data", balls, "--out", tmp_path, "--json").json()
+def test_a_tiny_training_beats_chance(manyheads, balls: Path, tiny_run: Path, tmp_path: Path) -> None:
+    result = manyheads(
+        "medical", "evaluate", "--checkpoint", tiny_run, "--data", balls, "--out", tmp_path, "--json"
+    ).json()
     assert result["mean_dice"] > 0.5
     assert result["data"]["cases"] == 2
     assert "note" not in result
@@ -31,7 +33,7 @@ def test_a_tiny_training_beats_chance(medical, balls: Path, tiny_run: Path, tmp_
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_segment_writes_the_input_s_own_grid(turned: bool, medical, tiny_run: Path, tmp_path: Path) -> None:
+def test_segment_writes_the_input_s_own_grid(turned: bool, manyheads, tiny_run: Path, tmp_path: Path) -> None:
     image, truth = scan(50)
     affine = np.eye(4)
     if turned:  # the same scan, its axes permuted and flipped
@@ -39,7 +41,7 @@ def test_segment_writes_the_input_s_own_grid(turned: bool, medical, tiny_run: Pa
         affine = np.array([[0, 1, 0, 0], [0, 0, 1, 0], [-1, 0, 0, 11], [0, 0, 0, 1]], dtype=float)
     path = write(tmp_path / "scan.nii.gz", image, affine)
     out = tmp_path / "out"
-    result = medical("segment", path, "--checkpoint", tiny_run, "--out", out, "--tta", "--json").json()
+    result = manyheads("medical", "segment", path, "--checkpoint", tiny_run, "--out", out, "--tta", "--json").json()
     back = nibabel.load(out / "scan_seg.nii.gz")
     assert back.shape == image.shape
     assert np.allclose(back.affine, affine)
@@ -50,40 +52,46 @@ def test_segment_writes_the_input_s_own_grid(turned: bool, medical, tiny_run: Pa
     assert all((out / name).exists() for name in ("scan.png", "volumes.csv", "segmentation.json", "report.html"))
 
 
-def test_explain_tells_where_a_voxel_looks(medical, balls: Path, tiny_run: Path, tmp_path: Path) -> None:
+def test_explain_tells_where_a_voxel_looks(manyheads, balls: Path, tiny_run: Path, tmp_path: Path) -> None:
     image = balls / "images" / "case00.nii.gz"
     arguments = ("explain", image, "--checkpoint", tiny_run, "--voxel", "6,12,6", "--out", tmp_path, "--json")
-    result = medical(*arguments).json()
+    result = manyheads("medical", *arguments).json()
     assert len(result["attention"]) == 4
     assert len(result["gammas"]) == 16
     assert (tmp_path / "explanation.png").exists()
 
 
-def test_folds_are_an_ensemble_and_half_precision_serves(medical, balls: Path, tiny_run: Path, tmp_path: Path) -> None:
+def test_folds_are_an_ensemble_and_half_precision_serves(
+    manyheads, balls: Path, tiny_run: Path, tmp_path: Path
+) -> None:
     folds = tmp_path / "folds"
     for fold in range(2):
-        medical("export", "--checkpoint", tiny_run, "--out", folds / f"fold-{fold}", "--json").json()
+        manyheads("medical", "export", "--checkpoint", tiny_run, "--out", folds / f"fold-{fold}", "--json").json()
     assert len(load(folds, "cpu").models) == 2
-    done = medical("segment", balls / "images" / "case00.nii.gz", "--checkpoint", folds, "--out", tmp_path / "out")
+    done = manyheads(
+        "medical", "segment", balls / "images" / "case00.nii.gz", "--checkpoint", folds, "--out", tmp_path / "out"
+    )
     assert done.code == 0, done.err
 
 
 def test_a_stopped_run_goes_on_to_the_same_result(
-    medical, balls: Path, tiny: list[str], tiny_run: Path, tmp_path: Path
+    manyheads, balls: Path, tiny: list[str], tiny_run: Path, tmp_path: Path
 ):
     arguments = ("train", "--data", balls, "--out", tmp_path / "run", "--device", "cpu", *tiny)
-    assert medical(*arguments, "--set", "train.minutes=0.0001").code == 0
+    assert manyheads("medical", *arguments, "--set", "train.minutes=0.0001").code == 0
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
-    assert medical(*arguments, "--resume").code == 0
+    assert manyheads("medical", *arguments, "--resume").code == 0
     whole, resumed = (json.loads((run / "model.json").read_text()) for run in (tiny_run, tmp_path / "run"))
     assert whole["sha256"] == resumed["sha256"]
 
 
-def test_medusa_learns_what_a_slice_shows(medical, balls: Path, medusa_run: Path, tmp_path: Path) -> None:
+def test_medusa_learns_what_a_slice_shows(manyheads, balls: Path, medusa_run: Path, tmp_path: Path) -> None:
     metrics = json.loads((medusa_run / "model.json").read_text())["metrics"]
     assert metrics["test_balanced_accuracy"] > 0.5
     image = balls / "images" / "case00.nii.gz"
-    said = medical("classify", image, "--checkpoint", medusa_run, "--out", tmp_path / "out", "--json").json()
+    said = manyheads(
+        "medical", "classify", image, "--checkpoint", medusa_run, "--out", tmp_path / "out", "--json"
+    ).json()
     assert said["scans"][0]["class"] in ("1", "2")
     assert (tmp_path / "out" / "case00_medusa.png").exists()
 
@@ -100,36 +108,38 @@ def two_channels(balls: Path, folder: Path) -> Path:
     return folder
 
 
-def test_a_model_of_two_channels_serves_every_verb(medical, balls: Path, tiny: list[str], tmp_path: Path) -> None:
+def test_a_model_of_two_channels_serves_every_verb(manyheads, balls: Path, tiny: list[str], tmp_path: Path) -> None:
     data, run = two_channels(balls, tmp_path / "data"), tmp_path / "run"
     short = ("--set", "train.steps=20", "--set", "train.epochs=1", "--device", "cpu")
-    assert medical("train", "--data", data, "--out", run, *tiny, *short).code == 0
+    assert manyheads("medical", "train", "--data", data, "--out", run, *tiny, *short).code == 0
     second = data / "imagesTr" / "case00_0001.nii.gz"
     common = ("--checkpoint", run, "--out", tmp_path / "out")
-    said = medical("segment", second, *common, "--json").json()
+    said = manyheads("medical", "segment", second, *common, "--json").json()
     assert {row["case"] for row in said["organs"]} == {"case00"}
-    assert medical("evaluate", "--data", data, *common).code == 0
-    assert medical("explain", second, *common).code == 0
+    assert manyheads("medical", "evaluate", "--data", data, *common).code == 0
+    assert manyheads("medical", "explain", second, *common).code == 0
     refused = ("--checkpoint", run, "--out", tmp_path / "none")
-    assert "name their files" in medical("segment", balls / "images" / "case00.nii.gz", *refused).err
-    assert "holds 10 scans" in medical("explain", data / "imagesTr", *refused).err
+    assert "name their files" in manyheads("medical", "segment", balls / "images" / "case00.nii.gz", *refused).err
+    assert "holds 10 scans" in manyheads("medical", "explain", data / "imagesTr", *refused).err
     second.unlink()
-    assert "case00_0001.nii.gz: is missing" in medical("segment", data / "imagesTr", *refused).err
+    assert "case00_0001.nii.gz: is missing" in manyheads("medical", "segment", data / "imagesTr", *refused).err
     assert not (tmp_path / "none").exists()
 
 
-def test_compare_trains_alike_and_keeps_what_is_trained(medical, balls: Path, tiny: list[str], tmp_path: Path) -> None:
+def test_compare_trains_alike_and_keeps_what_is_trained(
+    manyheads, balls: Path, tiny: list[str], tmp_path: Path
+) -> None:
     arguments = ("compare", "--data", balls, "--out", tmp_path, "--entry", "no-attention", "--entry", "unet", *tiny)
     short = ("--set", "train.steps=3", "--set", "train.epochs=1", "--device", "cpu", "--json")
-    first = medical(*arguments, *short).json()
+    first = manyheads("medical", *arguments, *short).json()
     assert [row["entry"] for row in first["entries"]] == ["no-attention", "unet"]
     weights = tmp_path / "unet-seed0" / "model.safetensors"
     before = weights.stat().st_mtime_ns
-    assert medical(*arguments, *short).json()["entries"] == first["entries"]
+    assert manyheads("medical", *arguments, *short).json()["entries"] == first["entries"]
     assert weights.stat().st_mtime_ns == before
 
 
-def test_a_tar_and_nnunet_s_layout_are_read(medical, balls: Path, tmp_path: Path) -> None:
+def test_a_tar_and_nnunet_s_layout_are_read(manyheads, balls: Path, tmp_path: Path) -> None:
     folder = tmp_path / "Dataset001"
     (folder / "imagesTr").mkdir(parents=True)
     (folder / "labelsTr").mkdir()
@@ -141,7 +151,9 @@ def test_a_tar_and_nnunet_s_layout_are_read(medical, balls: Path, tmp_path: Path
     (folder / "dataset.json").write_text(json.dumps(described))
     with tarfile.open(tmp_path / "data.tar", "w") as archive:
         archive.add(folder, "Dataset001")
-    result = medical("inspect", "--data", tmp_path / "data.tar", "--out", tmp_path / "out", "--json").json()
+    result = manyheads(
+        "medical", "inspect", "--data", tmp_path / "data.tar", "--out", tmp_path / "out", "--json"
+    ).json()
     assert [row["name"] for row in result["labels"]] == ["background", "left", "right"]
 
 

@@ -1,15 +1,14 @@
 """Small music that tests train on, all of our own making, and the command line as tests use it."""
 
-import contextlib
-import hashlib
-import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
+
+from tests.command_line import Done, Manyheads, sets
 
 SCALE = np.array([0, 2, 4, 5, 7, 9, 11])
 
@@ -69,79 +68,6 @@ def tiny_run(chorales_json: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return out
 
 
-class Done(NamedTuple):
-    """How a command ended."""
-
-    code: int | str | None
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        assert self.code == 0, self.err
-        return json.loads(self.out)
-
-
-Manyheads = Callable[..., Done]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Parsed corpora go to a folder of this test run, not to the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MANYHEADS_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(scope="session")
-def manyheads() -> Manyheads:
-    """Runs a command line through the real entry, in this process: manyheads("music", "info", "--json")."""
-    import cli
-    from shared import command
-
-    def run(*arguments: object) -> Done:
-        out, err = io.StringIO(), io.StringIO()
-        with (
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-            pytest.raises(SystemExit) as caught,
-        ):
-            command.run(cli.root, [str(argument) for argument in arguments])
-        return Done(caught.value.code, out.getvalue(), err.getvalue())
-
-    return run
-
-
-def state_of(folder: Path) -> dict[str, str]:
-    """Every file and folder below `folder`, with a hash of what it holds."""
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        if path.is_file()
-        else "folder"
-        for path in sorted(folder.rglob("*"))
-    }
-
-
-@pytest.fixture
-def refused(manyheads: Manyheads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Runs a command in `tmp_path` that must be refused; returns the line that says why."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object, code: int = 2) -> str:
-        before = state_of(tmp_path)
-        done = manyheads("music", *arguments)
-        assert done.code == code, done
-        assert done.out == ""
-        assert done.err.startswith("error: ")
-        assert done.err.count("\n") == 1
-        assert done.err.endswith("\n")
-        assert "Traceback" not in done.err
-        assert "internal error" not in done.err
-        assert state_of(tmp_path) == before
-        return done.err
-
-    return run
-
-
 @pytest.fixture(scope="session")
 def make_chorale() -> Callable[..., np.ndarray]:
     """make_chorale(seed, beats=16): see `chorale`."""
@@ -152,10 +78,6 @@ def make_chorale() -> Callable[..., np.ndarray]:
 def make_tune() -> Callable[..., list[Any]]:
     """make_tune(seed, count=40): see `tune`."""
     return tune
-
-
-def sets(*settings: str) -> list[str]:
-    return [part for setting in settings for part in ("--set", setting)]
 
 
 def tune(seed: int, count: int = 40) -> list[Any]:

@@ -1,7 +1,6 @@
 """The app as a user meets it: every verb through the real entry, on files made here and on real ones."""
 
 import json
-import os
 import subprocess
 import sys
 import tarfile
@@ -14,13 +13,11 @@ import pretty_midi
 import pytest
 import symusic
 
-import cli
 from apps.music.midi import Track, grid_tracks, read_grid, read_notes, read_tracks, write_midi
+from tests.command_line import ONE_THREAD, ROOT, Manyheads, in_another_process
 
-ROOT = Path(cli.__file__).parent
 VERBS = ("train", "evaluate", "generate", "continue", "harmonise", "accompany", "explain", "report", "render", "info")
 
-Manyheads = Callable[..., Any]
 Make = Callable[..., Any]
 
 
@@ -212,8 +209,24 @@ def test_a_melody_out_of_range_is_told(manyheads: Manyheads, tiny_run: Path, tmp
     write_midi(melody, [Track("Piccolo", 72, False, [Note(0, 1, 90, 80), Note(1, 2, 91, 80)])])
     options = ("--checkpoint", tiny_run, "--out", tmp_path / "out", "--particles", 4, "--json")
     done = manyheads("music", "harmonise", melody, *options)
-    assert "90 to 91" in done.json()["warnings"][0]
+    (warning,) = done.json()["warnings"]
+    assert "F♯6 to G6, the model knows C4 to A5; --transpose -12 mends it" in warning
     assert done.err.startswith("note: ")
+    moved = manyheads("music", "harmonise", melody, *options, "--transpose", -12)
+    assert "warnings" not in moved.json()
+    assert set(read_grid(midis(moved)[0])[:, 0]) == {78, 79}
+    assert "beyond the pitches of MIDI" in manyheads("music", "harmonise", melody, *options, "--transpose", 40).err
+
+
+def test_fewer_harmonisations_than_asked_for_are_told(
+    manyheads: Manyheads, tiny_run: Path, tmp_path: Path, make_chorale: Make
+) -> None:
+    melody = tmp_path / "melody.mid"
+    write_midi(melody, [track for track in grid_tracks(make_chorale(301, 1), 72) if track.name == "Soprano"], 72)
+    options = ("--checkpoint", tiny_run, "--out", tmp_path / "out", "--particles", 4, "--json")
+    done = manyheads("music", "harmonise", melody, *options, "--count", 3, "--temperature", 0)
+    assert len(midis(done)) == 1
+    assert "1 different harmonisations were found, not 3" in done.json()["warnings"][0]
 
 
 def test_an_accompaniment_holds_the_melody(
@@ -300,7 +313,7 @@ def test_as_a_process_from_another_folder(tiny_run: Path, tmp_path: Path) -> Non
     """What no test inside this process sees: relative paths, warnings of libraries, what else writes to the output."""
     (tmp_path / "run").symlink_to(tiny_run)
     options = ["music", "generate", "--checkpoint", "run", "--length", "1bar", "--out", "made", "--json"]
-    done = process([sys.executable, str(ROOT / "cli.py"), *options], tmp_path)
+    done = process(in_another_process(*options), tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert json.loads(done.stdout)["pieces"][0]["midi"] == "made/piece.mid"
@@ -326,8 +339,7 @@ def test_generating_does_not_wait_for_the_training_library() -> None:
 
 
 def process(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=ONE_THREAD)
 
 
 def test_real_songs(
@@ -372,3 +384,10 @@ def test_real_chorales(manyheads: Manyheads, shared_data: Path, tiny_run: Path, 
     assert done["pieces_compared"] == 229
     assert len(done["novelty"]) == 2
     assert {row["mark"] for row in done["voice_leading"]} >= {"parallel fifths", "parallel octaves"}
+
+
+def test_verbs_that_do_not_train_start_without_lightning() -> None:
+    """Which takes longer to import than all the rest; nor do they need torch's compiler."""
+    code = "import sys, apps.music.explain, apps.music.render; from apps.music.predict import load; load(None, 'cpu')"
+    code += "; assert not {'lightning', 'torch._dynamo'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -5,7 +5,10 @@ import io
 import json
 import os
 import random
+import shutil
 import tarfile
+import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -234,17 +237,23 @@ def pack(folder: Path, path: Path, extra: list[tarfile.TarInfo] | None = None) -
     return path
 
 
+def zipped(folder: Path, path: Path) -> Path:
+    return Path(shutil.make_archive(str(path.with_suffix("")), "zip", folder))
+
+
 def test_an_archive_reads_as_its_folder_does(tmp_path):
     root = write_pop909(tmp_path / "pop")
     link = tarfile.TarInfo("POP909/link.mid")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
     archive = pack(root, tmp_path / "pop.tar.gz", [link])
-    packed = load_corpus(archive, "performance", cache=tmp_path / "a")
-    assert_same(packed, load_corpus(root, "performance", cache=tmp_path / "b"))
-    assert all(piece.source for piece in pieces_of(packed).values())
+    folder = load_corpus(root, "performance", cache=tmp_path / "b")
+    for path in (archive, zipped(root, tmp_path / "pop.zip")):
+        packed = load_corpus(path, "performance", cache=tmp_path / "a")
+        assert_same(packed, folder)
+        assert all(piece.source for piece in pieces_of(packed).values())
 
 
-def test_an_archive_cannot_write_elsewhere_or_fill_the_disk(tmp_path):
+def test_an_archive_cannot_write_elsewhere_or_fill_the_disk(tmp_path, monkeypatch):
     root = write_pop909(tmp_path / "pop", 1)
     outside = tarfile.TarInfo("../../outside.mid")
     outside.size = 4
@@ -257,11 +266,23 @@ def test_an_archive_cannot_write_elsewhere_or_fill_the_disk(tmp_path):
     path.write_bytes(bomb.tobuf() + bytes(1024))
     with pytest.raises(InputError, match="4 GiB"):
         load_corpus(path, "performance", cache=tmp_path / "cache")
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
+        archive.writestr("../../outside.mid", b"MThd")
+    (tmp_path / "deep" / "deeper").mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "deep" / "deeper"))
+    with pytest.raises(InputError, match="none of its 1 files"):
+        load_corpus(tmp_path / "evil.zip", "performance", cache=tmp_path / "cache")
+    assert not list(tmp_path.glob("**/outside.mid"))
 
 
 def test_damaged_archives_are_one_line(tmp_path):
     whole = pack(write_pop909(tmp_path / "pop"), tmp_path / "whole.tar.gz").read_bytes()
+    zip_ = zipped(tmp_path / "pop", tmp_path / "whole.zip").read_bytes()
+    inside = zip_.index(b".mid") + 20  # in the compressed bytes of the first file
     for name, content in (
+        ("cut.zip", zip_[: len(zip_) // 2]),
+        ("text.zip", b"no archive"),
+        ("bent.zip", zip_[:inside] + bytes(20) + zip_[inside + 20 :]),
         ("cut.tar.gz", whole[: len(whole) // 2]),
         ("text.tar.gz", b"no archive"),
         ("empty.tar.gz", b""),

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ import torch
 
 from apps.music.corpora import load_corpus
 from apps.music.player import load
-
-Manyheads = Callable[..., Any]
+from tests.command_line import Manyheads
 
 
 @pytest.fixture(scope="module")

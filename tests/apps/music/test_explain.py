@@ -14,8 +14,8 @@ from apps.music.explain import notes_of_tokens
 from apps.music.midi import Track, grid_tracks, write_midi
 from apps.music.player import load
 from shared.attention.record import record_attention
+from tests.command_line import Manyheads
 
-Manyheads = Callable[..., Any]
 Make = Callable[..., Any]
 
 
@@ -57,7 +57,7 @@ def test_arcs_are_the_attention_of_the_note_that_is_written(
     strongest = content["arcs"][0]
     assert strongest == result["strongest"][0]
     assert strongest["head"] == top[0]
-    assert strongest["to"].endswith(f" at {top[3] * 0.25:.2f} s")
+    assert strongest["to"].endswith(f" in bar {top[3] // 16 + 1} at {top[3] * 0.25:.2f} s")
     assert content["layer"] == 1
     assert content["model"]["sha256"] == player.card["sha256"]
     assert (content["at"], content["span"]) == (2.0, 0.9)
@@ -74,7 +74,7 @@ def test_each_head_gives_each_note_one_at_most_and_nothing_comes_from_the_future
     arcs = json.loads((tmp_path / "out" / "attention.json").read_text())["arcs"]
     total: dict[tuple[int, str], float] = {}
     for arc in arcs:
-        assert float(arc["to"].split()[2]) <= float(arc["from"].split()[2])
+        assert float(arc["to"].split()[-2]) <= float(arc["from"].split()[-2])
         total[arc["head"], arc["from"]] = total.get((arc["head"], arc["from"]), 0) + arc["weight"]
     assert all(0 < weight <= 1.001 for weight in total.values())
     assert {head for head, _ in total} == {1, 2}
@@ -91,10 +91,10 @@ def test_it_looks_no_further_back_than_when_it_writes(
     options = ("--strongest", 99, "--out", tmp_path / "out", "--json")
     manyheads("music", "explain", song, "--checkpoint", tiny_run, *options).json()
     arcs = json.loads((tmp_path / "out" / "attention.json").read_text())["arcs"]
-    at = max(float(arc["from"].split()[2]) for arc in arcs)
+    at = max(float(arc["from"].split()[-2]) for arc in arcs)
     assert at == 11.0
     # A note that began earlier may reach into the window: none here is longer than two seconds.
-    assert min(float(arc["to"].split()[2]) for arc in arcs) > at - 6
+    assert min(float(arc["to"].split()[-2]) for arc in arcs) > at - 6
 
 
 def test_the_first_note_looks_at_nothing(

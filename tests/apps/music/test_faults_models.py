@@ -15,10 +15,9 @@ import safetensors.torch
 import torch
 
 from apps.music.midi import Track, write_midi
+from tests.command_line import Refused
 
-Manyheads = Callable[..., Any]
 Make = Callable[..., Any]
-Refused = Callable[..., str]
 
 
 @pytest.fixture
@@ -74,7 +73,7 @@ def test_a_card_that_does_not_fit(
 ) -> None:
     edit_card(run_copy, **changes)
     began = time.process_time()
-    line = refused("generate", "--checkpoint", run_copy, "--out", tmp_path / "out", "--length", "1bar")
+    line = refused("music", "generate", "--checkpoint", run_copy, "--out", tmp_path / "out", "--length", "1bar")
     assert time.process_time() - began < 10
     assert reason in line
     assert "copy" in line
@@ -83,7 +82,7 @@ def test_a_card_that_does_not_fit(
 @pytest.mark.parametrize("card", ["", "[]", "{}", '{"app": "music"}', '{"app": "music", "architecture": []}', "no"])
 def test_a_card_that_is_none(refused: Refused, run_copy: Path, tmp_path: Path, card: str) -> None:
     (run_copy / "model.json").write_text(card)
-    assert "model" in refused("info", "--checkpoint", run_copy)
+    assert "model" in refused("music", "info", "--checkpoint", run_copy)
 
 
 class Trap:
@@ -94,26 +93,26 @@ class Trap:
 def test_a_pickle_is_never_opened(refused: Refused, tmp_path: Path) -> None:
     for name, protocol in (("a.pt", 2), ("b.safetensors", 4), ("c.pkl", 0)):
         (tmp_path / name).write_bytes(pickle.dumps(Trap(), protocol))
-        line = refused("generate", "--checkpoint", tmp_path / name, "--out", tmp_path / "out")
+        line = refused("music", "generate", "--checkpoint", tmp_path / name, "--out", tmp_path / "out")
         assert "pickle" in line or "no safetensors" in line
     torch.save({"weights": torch.zeros(2)}, tmp_path / "d.ckpt")
-    assert "pickle" in refused("info", "--checkpoint", tmp_path / "d.ckpt")
-    assert "pickle" in refused("info", "--checkpoint", tmp_path / "d.ckpt", "--json")
+    assert "pickle" in refused("music", "info", "--checkpoint", tmp_path / "d.ckpt")
+    assert "pickle" in refused("music", "info", "--checkpoint", tmp_path / "d.ckpt", "--json")
 
 
 def test_models_that_are_not_there(refused: Refused, run_copy: Path, tmp_path: Path) -> None:
-    assert "no such file" in refused("info", "--checkpoint", tmp_path / "none")
+    assert "no such file" in refused("music", "info", "--checkpoint", tmp_path / "none")
     (tmp_path / "bare").mkdir()
-    assert "no model.safetensors" in refused("info", "--checkpoint", tmp_path / "bare")
+    assert "no model.safetensors" in refused("music", "info", "--checkpoint", tmp_path / "bare")
     weights = run_copy / "model.safetensors"
     data = weights.read_bytes()
     weights.write_bytes(data[: len(data) // 2])
-    assert "truncated" in refused("info", "--checkpoint", run_copy)
+    assert "truncated" in refused("music", "info", "--checkpoint", run_copy)
     weights.write_bytes(b"")
-    assert "is empty" in refused("info", "--checkpoint", run_copy)
+    assert "is empty" in refused("music", "info", "--checkpoint", run_copy)
     (run_copy / "model.json").unlink()
     weights.write_bytes(data)
-    assert "card" in refused("info", "--checkpoint", run_copy)
+    assert "card" in refused("music", "info", "--checkpoint", run_copy)
 
 
 def test_a_model_for_another_verb(
@@ -122,11 +121,11 @@ def test_a_model_for_another_verb(
     song = tmp_path / "song.mid"
     write_midi(song, [Track("Piano", 0, False, make_tune(1, 8))])
     out = ("--out", tmp_path / "out")
-    assert "accompany MELODY" in refused("generate", "--checkpoint", accompany_run, *out)
-    assert "accompany MELODY" in refused("continue", song, "--checkpoint", accompany_run, *out)
-    assert "not trained to accompany" in refused("accompany", song, "--checkpoint", tiny_run, *out)
-    assert "no chorale model" in refused("harmonise", song, "--checkpoint", piano_run, *out)
-    assert "explain" in refused("explain", song, "--checkpoint", accompany_run, *out)
+    assert "accompany MELODY" in refused("music", "generate", "--checkpoint", accompany_run, *out)
+    assert "accompany MELODY" in refused("music", "continue", song, "--checkpoint", accompany_run, *out)
+    assert "not trained to accompany" in refused("music", "accompany", song, "--checkpoint", tiny_run, *out)
+    assert "no chorale model" in refused("music", "harmonise", song, "--checkpoint", piano_run, *out)
+    assert "explain" in refused("music", "explain", song, "--checkpoint", accompany_run, *out)
 
 
 def test_weights_of_other_sizes(refused: Refused, run_copy: Path, tmp_path: Path) -> None:
@@ -136,4 +135,4 @@ def test_weights_of_other_sizes(refused: Refused, run_copy: Path, tmp_path: Path
     state.popitem()
     safetensors.torch.save_file(state, path)
     edit_card(run_copy, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
-    assert "do not fit" in refused("info", "--checkpoint", run_copy)
+    assert "do not fit" in refused("music", "info", "--checkpoint", run_copy)

@@ -10,10 +10,9 @@ import pytest
 
 from apps.music.midi import Track, write_midi
 from apps.music.notes import Note
+from tests.command_line import Manyheads, Refused
 
-Manyheads = Callable[..., Any]
 Make = Callable[..., Any]
-Refused = Callable[..., str]
 
 
 def type_two(path: Path) -> None:
@@ -77,7 +76,7 @@ def test_a_bad_midi_file(
         options = ()
     else:
         options += ("--out", tmp_path / "out")
-    line = refused(verb, bad, *options)
+    line = refused("music", verb, bad, *options)
     assert line.startswith(f"error: {bad}: ")
     assert MIDI_FAULTS[kind] in line
 
@@ -108,7 +107,7 @@ def test_an_hour_of_music_is_refused_at_once(
 ) -> None:
     checkpoint = request.getfixturevalue(run)
     began = time.process_time()
-    line = refused(verb, hour, "--checkpoint", checkpoint, "--out", tmp_path / "out")
+    line = refused("music", verb, hour, "--checkpoint", checkpoint, "--out", tmp_path / "out")
     assert time.process_time() - began < 8
     assert str(hour) in line
     assert any(mend in line for mend in ("--last", "shorter", "at most"))
@@ -124,7 +123,7 @@ def test_of_an_hour_the_last_part_is_continued(
 
 def test_a_soundfont_that_is_none(refused: Refused, tmp_path: Path, midi_folder: Path) -> None:
     song = shutil.copy(midi_folder / "tune0.mid", tmp_path)
-    assert "none.sf2" in refused("render", song, "--soundfont", tmp_path / "none.sf2")
+    assert "none.sf2" in refused("music", "render", song, "--soundfont", tmp_path / "none.sf2")
     (tmp_path / "bad.sf2").write_bytes(b"RIFF....")
-    assert "bad.sf2" in refused("render", song, "--soundfont", tmp_path / "bad.sf2")
-    assert "rate" in refused("render", song, "--rate", "5")
+    assert "bad.sf2" in refused("music", "render", song, "--soundfont", tmp_path / "bad.sf2")
+    assert "rate" in refused("music", "render", song, "--rate", "5")

@@ -50,6 +50,11 @@ def test_a_long_piece_goes_on_in_further_rows_and_never_becomes_a_tower(tmp_path
     assert heights[0] < heights[1] < heights[2] < 4000
 
 
+def test_notes_of_no_length_can_be_drawn(tmp_path):
+    for bar_seconds in (None, 2.0):
+        piano_roll(tmp_path / "roll.png", [Note(0.0, 0.0, 60, 80)], bar_seconds=bar_seconds)
+
+
 def test_the_same_music_gives_the_same_file(tmp_path):
     for name in ("a.png", "b.png", "a.svg", "b.svg"):
         piano_roll(tmp_path / name, TRACKS, "A cadence", bar_seconds=2.0)

@@ -9,12 +9,11 @@ from hypothesis.extra.numpy import arrays
 from apps.music.histograms import (
     LENGTHS_16THS,
     LENGTHS_SECONDS,
-    PITCH_CLASSES,
     distance,
     duration_histogram,
     pitch_class_histogram,
 )
-from apps.music.notes import Note
+from apps.music.notes import PITCH_CLASSES, Note
 
 # Soprano C C D, alto a held E, tenor G with a rest inside, bass silent: 1 C, 1 D, 1 E, 2 G.
 GRID = np.array([[72, 64, 55, -1], [72, 64, -1, -1], [74, 64, 55, -1], [74, 64, 55, -1]])

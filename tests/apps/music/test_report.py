@@ -10,8 +10,8 @@ import pytest
 
 from apps.music.corpora import load_corpus
 from apps.music.midi import Track, grid_tracks, write_midi
+from tests.command_line import Manyheads
 
-Manyheads = Callable[..., Any]
 Make = Callable[..., Any]
 
 
@@ -80,6 +80,10 @@ def test_parallel_fifths_are_counted_beside_the_held_out(
     rows = {row["mark"]: row for row in done["voice_leading"]}
     assert rows["parallel fifths"]["generated"] >= 100
     assert rows["parallel octaves"]["generated"] == 100
+    (row,) = done["novelty"]
+    fifths = [mark for mark in row["marks"] if mark["mark"] == "parallel fifths" and mark["voices"] == "tenor, bass"]
+    assert [(mark["bar"], mark["beat"]) for mark in fifths] == [(1, 2), (1, 3), (1, 4), (2, 1)]
+    assert f"Voice leading: {len(row['marks'])} marks." in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_files_of_one_name_do_not_overwrite_each_other(

@@ -27,6 +27,11 @@ def test_running_status_and_note_on_of_velocity_0():
     assert notes_of(events) == [[(0, 480, 60, 80), (480, 490, 64, 70)]]
 
 
+def test_running_status_goes_on_after_a_meta_event_as_some_programs_write_it():
+    events = bytes([0, 0x90, 60, 80, 0]) + b"\xff\x01\x01a" + bytes([10, 60, 0, 0, 64, 70, 10, 64, 0]) + END
+    assert notes_of(events) == [[(0, 10, 60, 80), (10, 20, 64, 70)]]
+
+
 def test_channels_and_programs_part_a_track():
     events = bytes([0, 0xC0, 5, 0, 0x90, 60, 80, 0, 0x91, 64, 80, 9, 0xC0, 6, 0, 0x90, 67, 80]) + END
     parts = parse(header() + track(b"\x00\xff\x03\x05Piano" + events)).parts

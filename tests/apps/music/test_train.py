@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from apps.music.train import train
 from shared.config import load_config
 from shared.errors import InputError
 from shared.training.trainer import Hardware
+from tests.command_line import in_another_process, sets
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -42,10 +42,9 @@ def test_it_learns_more_than_the_frequencies_of_pitches(tiny_run: Path, chorales
 
 
 def command(tiny: list[str], data: Path, out: Path, *more: str) -> list[str]:
-    sets = [part for setting in [*tiny, "train.epochs=4", "model.dropout=0.2"] for part in ("--set", setting)]
-    code = "import sys; from cli import app; sys.argv = ['manyheads', *sys.argv[1:]]; app()"
-    arguments = ["music", "train", "--data", str(data), "--out", str(out), "--device", "cpu", "--json", *sets, *more]
-    return [sys.executable, "-c", code, *arguments]
+    settings = sets(*tiny, "train.epochs=4", "model.dropout=0.2")
+    words = ("music", "train", "--data", data, "--out", out, "--device", "cpu", "--json", *settings, *more)
+    return in_another_process(*words)
 
 
 def test_a_killed_run_resumes_to_the_same_weights(tiny: list[str], chorales_json: Path, tmp_path: Path) -> None:

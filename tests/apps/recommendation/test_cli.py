@@ -5,7 +5,6 @@ import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import pytest
 
 import cli
 from shared.errors import ManyheadsError
+from tests.command_line import Manyheads
 
-Manyheads = Callable[..., Any]
 Rows = list[list[int]]
 
 ITEMS = [f"sku-{chr(97 + i // 10)}{i % 10}" for i in range(40)]  # as in conftest
@@ -158,6 +157,19 @@ def test_explanation_adds_up(manyheads: Manyheads, run: Path, shop: Path, tmp_pa
         *("--out", tmp_path, "--json"),
     ).json()["recommendations"][0]["score"]
     assert score == pytest.approx(result["score"], abs=1e-4)
+
+
+def test_the_item_explained_is_the_first_recommended_to_a_history_longer_than_the_model_reads(
+    manyheads: Manyheads, run: Path, shop: Path, tmp_path: Path
+) -> None:
+    items = [f"sku-{letter}{digit}" for letter in "abcd" for digit in range(10)]  # the model reads the last 12
+    base = ("--checkpoint", run, "--out", tmp_path, "--json", "--items")
+    left = manyheads("recommendation", "recommend", *base, ",".join(items[1:])).json()["recommendations"]
+    assert [line["item"] for line in left] == items[:1]
+    assert manyheads("recommendation", "explain", "--data", shop, *base, ",".join(items[1:])).json()["item"] == items[0]
+    every = manyheads("recommendation", "explain", "--data", shop, *base, ",".join(items))
+    assert every.code == 2
+    assert "holds every item" in every.err
 
 
 def test_info_names_the_model_and_the_settings_that_come_with_the_app(manyheads: Manyheads, run: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from apps.recommendation.config import RecommendationConfig
 from apps.recommendation.engine import session, train_in_recbole
 from apps.recommendation.engine.model import to_left
-from apps.recommendation.engine.training import write_atomic
+from apps.recommendation.engine.training import prepare_in_recbole, write_atomic
 from apps.recommendation.evaluate import rank
 from apps.recommendation.histories import Events, make_histories
 from shared.config import load_config
@@ -79,6 +79,19 @@ def test_config_takes_the_class_and_the_scores_fit(histories) -> None:
         counted = int(np.diff(model.teacher.start.numpy()).sum())
         pairs = {(a, b) for row in histories.training() for a, b in itertools.pairwise(row)}
         assert counted == len(pairs)
+
+
+def test_our_model_has_the_settings_of_the_run_in_recbole_too(histories) -> None:
+    sets = ["model.windows=[1, 2, 4]", "model.weights=[0.4, 0.3, 0.3]", "model.heads=2", "model.dropout=0.2"]
+    sets += ["ted.weight=0.3", "ted.temperature=0.2", "model.dim=16", "model.length=12"]
+    config = load_config(RecommendationConfig, None, sets)
+    with prepare_in_recbole("MQSATED", histories, config, seed=0, epochs=1) as (_, model, _, _):
+        branches = model.model.branches
+        assert [branch.window for branch in branches.branches] == [1, 2, 4]
+        assert branches.weights == [0.4, 0.3, 0.3]
+        assert branches.branches[0].attention.heads == 2
+        assert model.model.dropout.p == 0.2
+        assert (model.ted_weight, model.temperature) == (0.3, 0.2)
 
 
 def test_recboles_own_models_run(histories) -> None:

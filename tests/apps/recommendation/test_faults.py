@@ -1,8 +1,6 @@
 """Whatever is wrong with the input: one line that names the file, the line and the mend, and exit code 2."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +8,8 @@ import pytest
 from apps.recommendation.config import DataConfig
 from apps.recommendation.readers import read_histories
 from shared.errors import InputError
+from tests.command_line import Manyheads, Refused
 
-Refused = Callable[..., str]
 HEAD = "user,item,time\n"
 
 BROKEN = {
@@ -43,13 +41,13 @@ BROKEN = {
 def test_a_broken_file_is_told_by_its_line(name: str, tmp_path: Path, refused: Refused) -> None:
     text, wanted = BROKEN[name]
     (tmp_path / name).write_text(text)
-    assert wanted in (line := refused("train", "--data", tmp_path / name, "--out", "run")), line
+    assert wanted in (line := refused("recommendation", "train", "--data", tmp_path / name, "--out", "run")), line
     assert name in line
 
 
 def test_bytes_that_are_no_text(tmp_path: Path, refused: Refused) -> None:
     (tmp_path / "events.csv").write_bytes(HEAD.encode() + b"a,\xff,1\n")
-    assert "not UTF-8 text" in refused("train", "--data", "events.csv", "--out", "run")
+    assert "not UTF-8 text" in refused("recommendation", "train", "--data", "events.csv", "--out", "run")
 
 
 def test_one_broken_line_among_a_million_is_named(tmp_path: Path) -> None:
@@ -63,35 +61,35 @@ def test_one_broken_line_among_a_million_is_named(tmp_path: Path) -> None:
 
 def test_too_little_to_train_on(tmp_path: Path, refused: Refused) -> None:
     (tmp_path / "ones.csv").write_text(HEAD + "a,x,1\nb,y,2\n")
-    assert "no user has two events" in refused("train", "--data", "ones.csv", "--out", "run")
+    assert "no user has two events" in refused("recommendation", "train", "--data", "ones.csv", "--out", "run")
     (tmp_path / "twos.csv").write_text(HEAD + "a,x,1\na,y,2\n")
-    assert "no user has three events" in refused("train", "--data", "twos.csv", "--out", "run")
+    assert "no user has three events" in refused("recommendation", "train", "--data", "twos.csv", "--out", "run")
     (tmp_path / "threes.csv").write_text(HEAD + "a,x,1\na,y,2\na,z,3\n")
     given = ("--data", "threes.csv", "--out", "run")
-    assert "no event is left" in refused("train", *given, "--set", "data.min_item_events=2")
-    assert "no ratings" in refused("train", *given, "--set", "data.min_rating=3")
-    assert "has no column article" in refused("train", *given, "--set", "data.item=article")
+    assert "no event is left" in refused("recommendation", "train", *given, "--set", "data.min_item_events=2")
+    assert "no ratings" in refused("recommendation", "train", *given, "--set", "data.min_rating=3")
+    assert "has no column article" in refused("recommendation", "train", *given, "--set", "data.item=article")
 
 
 def test_folders_and_paths(tmp_path: Path, refused: Refused) -> None:
     (tmp_path / "folder").mkdir()
-    assert "holds no .inter file" in refused("train", "--data", "folder", "--out", "run")
-    assert "no such file" in refused("train", "--data", "missing.csv", "--out", "run")
+    assert "holds no .inter file" in refused("recommendation", "train", "--data", "folder", "--out", "run")
+    assert "no such file" in refused("recommendation", "train", "--data", "missing.csv", "--out", "run")
     (tmp_path / "file").write_text("x")
-    assert "no such model" in refused("recommend", "--checkpoint", "nowhere", "--items", "a")
-    assert "is no safetensors file" in refused("info", "--checkpoint", "file")
+    assert "no such model" in refused("recommendation", "recommend", "--checkpoint", "nowhere", "--items", "a")
+    assert "is no safetensors file" in refused("recommendation", "info", "--checkpoint", "file")
 
 
 def test_settings(refused: Refused) -> None:
-    assert "did you mean windows" in refused("train", "--set", "model.window=[1]")
-    assert "one length" in refused("train", "--set", "model.windows=[1]")
-    assert "not divisible" in refused("train", "--set", "model.heads=3")
-    assert "greater than or equal to 0.02" in refused("train", "--set", "ted.temperature=0.01")
-    assert "above 0" in refused("train", "--set", "model.weights=[1.0, 0.0]")
+    assert "did you mean windows" in refused("recommendation", "train", "--set", "model.window=[1]")
+    assert "one length" in refused("recommendation", "train", "--set", "model.windows=[1]")
+    assert "not divisible" in refused("recommendation", "train", "--set", "model.heads=3")
+    assert "greater than or equal to 0.02" in refused("recommendation", "train", "--set", "ted.temperature=0.01")
+    assert "above 0" in refused("recommendation", "train", "--set", "model.weights=[1.0, 0.0]")
 
 
 def test_a_run_is_not_overwritten_nor_gone_on_with_on_other_data(
-    run: Path, shop: Path, tmp_path: Path, manyheads: Callable[..., Any]
+    run: Path, shop: Path, tmp_path: Path, manyheads: Manyheads
 ) -> None:
     done = manyheads("recommendation", "train", "--data", shop, "--out", run)
     assert done.code == 2
@@ -109,16 +107,16 @@ def test_a_run_is_not_overwritten_nor_gone_on_with_on_other_data(
 
 def test_wrong_wishes(run: Path, shop: Path, tmp_path: Path, refused: Refused) -> None:
     base = ("recommend", "--checkpoint", run, "--data", shop, "--out", "out")
-    assert "give one of --user ID" in refused(*base)
-    assert "give one of --user ID" in refused(*base, "--user", "user 1", "--all")
-    line = refused("recommend", "--checkpoint", run, "--items", "sku-a1", "--deny", "nothing", "--out", "out")
+    assert "give one of --user ID" in refused("recommendation", *base)
+    assert "give one of --user ID" in refused("recommendation", *base, "--user", "user 1", "--all")
+    line = refused(
+        "recommendation", "recommend", "--checkpoint", run, "--items", "sku-a1", "--deny", "nothing", "--out", "out"
+    )
     assert "no such file" in line
-    assert "near: sku-a1" in refused("similar", "sku-a1x", "--checkpoint", run)
+    assert "near: sku-a1" in refused("recommendation", "similar", "sku-a1x", "--checkpoint", run)
 
 
-def test_nothing_allowed(
-    run: Path, tmp_path: Path, manyheads: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_allowed(run: Path, tmp_path: Path, manyheads: Manyheads, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "allow").write_text("unheard\n")
     done = manyheads("recommendation", "recommend", "--checkpoint", run, "--items", "sku-a1", "--allow", "allow")
@@ -128,9 +126,7 @@ def test_nothing_allowed(
     assert done.code == 2
 
 
-def test_an_unknown_user_and_data_of_another_shop(
-    run: Path, shop: Path, tmp_path: Path, manyheads: Callable[..., Any]
-) -> None:
+def test_an_unknown_user_and_data_of_another_shop(run: Path, shop: Path, tmp_path: Path, manyheads: Manyheads) -> None:
     base = ("recommendation", "recommend", "--checkpoint", run, "--out", tmp_path)
     done = manyheads(*base, "--data", shop, "--user", "nobody")
     assert done.code == 2
@@ -149,10 +145,12 @@ def test_a_tampered_card_builds_no_model(run: Path, tmp_path: Path, refused: Ref
     card = json.loads((run / "model.json").read_text())
     card["vocabulary"]["items"] = card["vocabulary"]["items"][:-1]
     (tmp_path / "model.json").write_text(json.dumps(card))
-    assert "does not name the model's items" in refused("info", "--checkpoint", tmp_path / "model.safetensors")
+    assert "does not name the model's items" in refused(
+        "recommendation", "info", "--checkpoint", tmp_path / "model.safetensors"
+    )
     card["architecture"]["nonsense"] = 1
     (tmp_path / "model.json").write_text(json.dumps(card))
-    assert "builds no model" in refused("info", "--checkpoint", tmp_path / "model.safetensors")
+    assert "builds no model" in refused("recommendation", "info", "--checkpoint", tmp_path / "model.safetensors")
 
 
 def test_what_is_treated_and_how(tmp_path: Path) -> None:

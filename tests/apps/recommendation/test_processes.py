@@ -1,9 +1,5 @@
 """Two processes train the same model as one."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +7,10 @@ import pytest
 import safetensors.torch
 import torch
 
-import cli
 from apps.recommendation.config import DataConfig
 from apps.recommendation.data import RecommendationData
 from apps.recommendation.readers import read_histories
-
-ROOT = Path(cli.__file__).parent
+from tests.command_line import sets, train_in_processes
 
 
 @pytest.mark.parametrize("batch", [16, 17])  # 120 users: the last batch has 8, and 1
@@ -40,25 +34,13 @@ def test_two_processes_have_the_loss_curve_of_one(shop: Path, tiny: list[str], t
     2e-3 of the weights, which Adam's division by small gradients widens. Without dropout, whose masks belong to a
     process.
     """
-    rows, weights = {}, {}
-    for count in (1, 2):
-        out = tmp_path / f"run{count}"
-        command = [
-            *(sys.executable, ROOT / "cli.py", "recommendation", "train", "--data", shop, "--out", out, "--json"),
-            *("--device", "cpu", "--devices", str(count), *(["--strategy", "ddp"] if count > 1 else [])),
-            *(*tiny, "--set", "model.dropout=0", "--set", "train.epochs=2"),
-        ]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
-        assert done.returncode == 0, done.stderr
-        assert done.stderr == ""
-        assert json.loads(done.stdout)["epochs"] == 2
-        rows[count] = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-        weights[count] = safetensors.torch.load_file(out / "model.safetensors")
-    assert len(rows[1]) == 2
-    for one, two in zip(rows[1], rows[2], strict=True):
-        for name in ("train/loss", "train/ted"):
-            assert two[name] == pytest.approx(one[name], rel=1e-4)
-        assert two["valid/ndcg@20"] == pytest.approx(one["valid/ndcg@20"], abs=0.01)
-    for name, value in weights[1].items():
-        torch.testing.assert_close(weights[2][name], value, atol=2e-3, rtol=2e-3)
+    words = ("--data", shop, *tiny, *sets("model.dropout=0", "train.epochs=2"))
+    one, two = (train_in_processes(count, tmp_path / f"run{count}", "recommendation", *words) for count in (1, 2))
+    assert len(one) == len(two) == 2
+    for name in ("train/loss", "train/ted"):
+        assert [row[name] for row in two] == pytest.approx([row[name] for row in one], rel=1e-4)
+    ndcg = [[row["valid/ndcg@20"] for row in rows] for rows in (one, two)]
+    assert ndcg[1] == pytest.approx(ndcg[0], abs=0.01)
+    first, second = (safetensors.torch.load_file(tmp_path / f"run{count}" / "model.safetensors") for count in (1, 2))
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, atol=2e-3, rtol=2e-3)

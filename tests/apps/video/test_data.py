@@ -42,11 +42,19 @@ def test_davis_as_it_comes(tmp_path: Path, between: str) -> None:
     assert [s.name for s in find_sequences(root, "val")] == ["dog"]
     assert [s.name for s in find_sequences(root, "train")] == ["cat"]
     (dog,) = find_sequences(root, names=["dog"])
-    assert dog.stems() == sorted(dog.masks) == ["00000", "00001", "00002"]
+    assert sorted(dog.masks) == ["00000", "00001", "00002"]
     with pytest.raises(InputError, match=r"no ImageSets/\*/test.txt"):
         find_sequences(root, "test")
     with pytest.raises(InputError, match="no sequence cow"):
         find_sequences(root, names=["cow"])
+
+
+def test_two_videos_of_one_name(tmp_path: Path) -> None:
+    """The one would have taken the place of the other in silence."""
+    for name in ("a.mp4", "a.mov"):
+        (tmp_path / name).write_bytes(b"a video")
+    with pytest.raises(InputError, match=r"a.mov and a.mp4 have one name"):
+        find_sequences(tmp_path)
 
 
 def test_void_does_not_count(tmp_path: Path) -> None:
@@ -64,7 +72,7 @@ def test_void_does_not_count(tmp_path: Path) -> None:
 def test_the_real_layout(shared_data: Path) -> None:
     sequences = find_sequences(shared_data / "video" / "davis2016_train_240p")
     assert len(sequences) == 30
-    assert all(s.stems() == sorted(s.masks) for s in sequences)
+    assert all(len(list(s.frames.iterdir())) == len(s.masks) for s in sequences)
     labels, void = truth(sequences[0], "00000")
     assert void is None
     assert set(np.unique(labels)) == {0, 1}
@@ -99,6 +107,23 @@ def test_encoders_keep_their_protocol() -> None:
     assert pick_device("cpu").type == "cpu"
     with pytest.raises(InputError, match="not available on this machine"):
         pick_device("tpu")
+
+
+def test_weights_are_known_by_their_content(tmp_path: Path) -> None:
+    """Two files of one name are two encoders: the keys of the one are not remembered for the other."""
+    from apps.video.encoders import load_encoder
+    from apps.video.remember import Remembering
+
+    frames = torch.randint(0, 255, (1, 32, 48, 3), dtype=torch.uint8)
+    found = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        torch.save(VisionTransformer(16, 64, 1, 1, 2).state_dict(), tmp_path / "vit.pth")
+        encoder = load_encoder(tmp_path / "vit.pth")
+        with torch.inference_mode():
+            found.append((encoder.name, Remembering(encoder, tmp_path).keys(frames)[0]))
+    assert found[0][0] != found[1][0]
+    assert not torch.allclose(found[0][1], found[1][1])
 
 
 def test_salience_lies_on_the_grid_of_the_keys() -> None:

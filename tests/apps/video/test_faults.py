@@ -1,10 +1,8 @@
 """What goes wrong: every kind of wrong input gets one line, and nothing is written."""
 
 import json
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +10,7 @@ from PIL import Image
 
 from apps.video.masks import write_mask
 from shared.io.video import write_video
-
-Refused = Callable[..., str]
-Manyheads = Callable[..., Any]
+from tests.command_line import Manyheads, Refused
 
 
 def frame(height: int = 64, width: int = 96) -> np.ndarray:
@@ -76,7 +72,7 @@ def test_no_video(refused: Refused, tmp_path: Path, mask: Path, verb: str) -> No
         "folder": "holds no images",
         "sound.mp4": "no video stream",
     }.items():
-        line = refused(verb, tmp_path / name, *more, "--out", "made")
+        line = refused("video", verb, tmp_path / name, *more, "--out", "made")
         assert says in line
         assert name in line
 
@@ -92,43 +88,71 @@ def test_masks_that_do_not_fit(refused: Refused, tmp_path: Path, clips: Path) ->
         "many.png": "holds 299 labels; a mask has room for 255",
         "missing.png": "no such file",
     }.items():
-        assert says in refused("propagate", source, "--mask", tmp_path / name, "--out", "made")
+        assert says in refused("video", "propagate", source, "--mask", tmp_path / name, "--out", "made")
     write_mask(tmp_path / "good.png", np.ones((96, 170), np.uint8))
-    assert "has 8 frames" in refused("propagate", source, "--mask", "good.png", "--frame", 8, "--out", "made")
+    assert "has 8 frames" in refused("video", "propagate", source, "--mask", "good.png", "--frame", 8, "--out", "made")
+
+
+def test_what_is_the_users_own_is_not_overwritten(refused: Refused, tmp_path: Path, clips: Path) -> None:
+    """The overlay is called like the video, and masks lie like annotations."""
+    import shutil
+
+    video = write_video(tmp_path / "clip.mp4", (frame() for _ in range(3)), 5)
+    write_mask(tmp_path / "mask.png", np.ones((64, 96), np.uint8))
+    assert "clip.mp4: would be overwritten" in refused("propagate", video, "--mask", "mask.png", "--out", tmp_path)
+    assert "clip.mp4: would be overwritten" in refused("discover", "clip.mp4", "--out", ".")
+    data = tmp_path / "data"
+    shutil.copytree(clips, data)
+    assert "whose annotations would be overwritten" in refused("evaluate", "--data", data, "--out", data)
+    source, mask = data / "JPEGImages" / "clip-000", data / "Annotations" / "clip-000" / "00000.png"
+    assert "whose annotations would be overwritten" in refused("propagate", source, "--mask", mask, "--out", data)
 
 
 def test_options_that_do_not_fit(refused: Refused, clips: Path, trained: dict[str, Path]) -> None:
     source = clips / "JPEGImages" / "clip-000"
-    assert "needs a model that train made" in refused("discover", source, "--method", "slots")
+    assert "needs a model that train made" in refused("video", "discover", source, "--method", "slots")
     attention = trained["attention"]
     assert "is a model of the method attention" in refused(
-        "discover", source, "--method", "slots", "--checkpoint", attention
+        "video", "discover", source, "--method", "slots", "--checkpoint", attention
     )
-    assert "give it as --checkpoint" in refused("discover", source, "--weights", attention)
-    assert "is not of the form X,Y" in refused("explain", source, "--point", "here")
-    assert "lies outside the frame" in refused("explain", source, "--point", "500,3")
-    assert "unknown field" in refused("discover", source, "--set", "cluster.mots=3")
-    assert "--data: is required" in refused("train")
-    assert "--data: is required" in refused("evaluate")
-    assert "training needs two or more" in refused("train", "--data", clips, "--sequence", "clip-000")
-    assert "has no sequence clip-9" in refused("evaluate", "--data", clips, "--sequence", "clip-9")
-    assert "has no ImageSets" in refused("evaluate", "--data", clips, "--split", "val")
-    assert "does not divide" in refused("train", "--data", clips, "--set", "model.heads=9")
-    assert "multiples of pretrain.patch" in refused("pretrain", "--data", clips, "--set", "pretrain.crop=50")
+    assert "give it as --checkpoint" in refused("video", "discover", source, "--weights", attention)
+    assert "is not of the form X,Y" in refused("video", "explain", source, "--point", "here")
+    assert "lies outside the frame" in refused("video", "explain", source, "--point", "500,3")
+    assert "unknown field" in refused("video", "discover", source, "--set", "cluster.mots=3")
+    assert "--data: is required" in refused("video", "train")
+    assert "--data: is required" in refused("video", "evaluate")
+    assert "training needs two or more" in refused("video", "train", "--data", clips, "--sequence", "clip-000")
+    assert "has no sequence clip-9" in refused("video", "evaluate", "--data", clips, "--sequence", "clip-9")
+    assert "has no ImageSets" in refused("video", "evaluate", "--data", clips, "--split", "val")
+    assert "does not divide" in refused("video", "train", "--data", clips, "--set", "model.heads=9")
+    assert "multiples of pretrain.patch" in refused("video", "pretrain", "--data", clips, "--set", "pretrain.crop=50")
 
 
 def test_results_that_cannot_be_scored(refused: Refused, tmp_path: Path, clips: Path) -> None:
     one = ["evaluate", "--data", clips, "--masks", tmp_path / "m", "--method", "slots", "--sequence", "clip-000"]
     folder = tmp_path / "m" / "clip-000"
     folder.mkdir(parents=True)
-    assert "every annotated frame needs a mask" in refused(*one, "--out", tmp_path)
+    assert "every annotated frame needs a mask" in refused("video", *one, "--out", tmp_path)
     for number in range(8):
         write_mask(folder / f"{number:05d}.png", np.zeros((20, 20), np.uint8))
-    assert "is 20x20, the annotation 170x96" in refused(*one, "--out", tmp_path)
+    assert "is 20x20, the annotation 170x96" in refused("video", *one, "--out", tmp_path)
     labels = (np.arange(96 * 170) % 22).reshape(96, 170)
     for number in range(8):
         write_mask(folder / f"{number:05d}.png", labels)
-    assert "has 21 proposals; DAVIS takes 20" in refused(*one, "--out", tmp_path)
+    assert "has 21 proposals; DAVIS takes 20" in refused("video", *one, "--out", tmp_path)
+
+
+def test_sequences_that_cannot_be_scored(refused: Refused, tmp_path: Path, clips: Path) -> None:
+    """Too few frames scored 0 in silence; without an object there was an internal error."""
+    from apps.video.synthetic import synthesise
+
+    synthesise(tmp_path / "short", clips=1, frames=2, objects=1, size=96, seed=1)
+    line = refused("evaluate", "--data", tmp_path / "short", "--out", "made")
+    assert "clip-000 has 2 annotated frames, of which the first and the last do not count" in line
+    synthesise(tmp_path / "void", clips=1, frames=4, objects=0, size=96, seed=1)
+    assert "00000.png: marks no object" in refused("evaluate", "--data", tmp_path / "void", "--out", "made")
+    masks = ["--masks", tmp_path / "void", "--method", "slots", "--out", tmp_path]
+    assert "marks no object in any frame" in refused("evaluate", "--data", tmp_path / "void", *masks)
 
 
 @pytest.mark.parametrize("count", [1, 4])
@@ -141,7 +165,7 @@ def test_short_clips_are_no_fault(
         tmp_path / "short.mp4", (rng.integers(0, 255, (64, 96, 3)).astype(np.uint8) for _ in range(count)), 5
     )
     given = ["--checkpoint", trained[method]] if method in trained else ["--method", method]
-    result = manyheads("discover", clip, *given, "--out", tmp_path / "d", "--json").json()
+    result = manyheads("video", "discover", clip, *given, "--out", tmp_path / "d", "--json").json()
     assert result["frames"] == count
     assert len(list(Path(result["masks"]).glob("*.png"))) == count
 
@@ -162,7 +186,9 @@ def test_odd_files_are_carried_through(
     first = np.zeros((64, 96), np.uint8)
     first[20:44, 10:34] = 1
     write_mask(tmp_path / "first.png", first)
-    result = manyheads("propagate", clip, "--mask", tmp_path / "first.png", "--out", tmp_path / "p", "--json").json()
+    result = manyheads(
+        "video", "propagate", clip, "--mask", tmp_path / "first.png", "--out", tmp_path / "p", "--json"
+    ).json()
     assert result["frames"] == 6
     found = {row["frame"]: row for row in json.loads(Path(result["rle"]).read_text())["annotations"]}
     assert [found[i]["time"] for i in range(6)] == pytest.approx(np.array(times) / 10, abs=0.02)
@@ -180,7 +206,7 @@ def test_a_file_on_which_the_reader_hangs_is_ended(
     (tmp_path / "worker.py").write_text("import time\ntime.sleep(60)\n")
     monkeypatch.setattr(module, "WORKER", tmp_path / "worker.py")
     monkeypatch.setattr(module.Video.__init__, "__kwdefaults__", {"timeout": 0.5})
-    done = manyheads("discover", tmp_path / "clip.mp4", "--out", tmp_path / "d")
+    done = manyheads("video", "discover", tmp_path / "clip.mp4", "--out", tmp_path / "d")
     assert done.code == 2
     assert "clip.mp4" in done.err
     assert "no answer within 0.5 s" in done.err
@@ -190,7 +216,7 @@ def test_a_file_on_which_the_reader_hangs_is_ended(
 def test_a_video_without_an_object_scores_low(manyheads: Manyheads, tmp_path: Path) -> None:
     grey = [np.full((64, 96, 3), 128, np.uint8)] * 5
     clip = write_video(tmp_path / "grey.mp4", grey, 5)
-    assert manyheads("discover", clip, "--out", tmp_path / "d", "--json").json()["object_score"] < 0.3
+    assert manyheads("video", "discover", clip, "--out", tmp_path / "d", "--json").json()["object_score"] < 0.3
 
 
 def test_a_large_frame_passes_through(manyheads: Manyheads, tmp_path: Path) -> None:
@@ -199,7 +225,9 @@ def test_a_large_frame_passes_through(manyheads: Manyheads, tmp_path: Path) -> N
     labels = np.zeros((540, 960), np.uint8)
     labels[100:300, 200:500] = 1
     write_mask(tmp_path / "mask.png", labels)
-    done = manyheads("propagate", clip, "--mask", tmp_path / "mask.png", "--out", tmp_path / "p", "--json").json()
+    done = manyheads(
+        "video", "propagate", clip, "--mask", tmp_path / "mask.png", "--out", tmp_path / "p", "--json"
+    ).json()
     assert "was resized from 960x540 to 3840x2160" in done["note"]
     with Image.open(Path(done["masks"]) / "00001.png") as image:
         assert image.size == (3840, 2160)
@@ -216,7 +244,7 @@ def test_a_truncated_video_is_done_as_far_as_it_goes(manyheads: Manyheads, tmp_p
         container.mux(stream.encode())
     whole = (tmp_path / "whole.mkv").read_bytes()
     (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) * 2 // 3])
-    result = manyheads("discover", tmp_path / "cut.mkv", "--out", tmp_path / "d", "--json").json()
+    result = manyheads("video", "discover", tmp_path / "cut.mkv", "--out", tmp_path / "d", "--json").json()
     assert 2 < result["frames"] < 12
 
 
@@ -226,13 +254,13 @@ def test_older_masks_stay_when_new_ones_cannot_be_made(
     from apps.video import discover
 
     source = clips / "JPEGImages" / "clip-000"
-    first = manyheads("discover", source, "--out", tmp_path, "--set", "features.size=96", "--json").json()
+    first = manyheads("video", "discover", source, "--out", tmp_path, "--set", "features.size=96", "--json").json()
     before = {path.name: path.read_bytes() for path in Path(first["masks"]).iterdir()}
 
     def fail(*arguments: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(discover, "confidence_of", fail)
-    assert manyheads("discover", source, "--out", tmp_path, "--set", "features.size=96").code == 130
+    assert manyheads("video", "discover", source, "--out", tmp_path, "--set", "features.size=96").code == 130
     assert {path.name: path.read_bytes() for path in Path(first["masks"]).iterdir()} == before
     assert not [path for path in (tmp_path / "Annotations").iterdir() if "partial" in path.name]

@@ -46,6 +46,24 @@ def test_the_kinds_of_masks_that_people_have(tmp_path: Path) -> None:
     assert np.array_equal(read_mask(tmp_path / "bits.png"), binary // 255)
 
 
+def test_black_and_white_as_image_programs_save_it(tmp_path: Path) -> None:
+    """With smooth outlines, in RGB, as a JPEG, or on a transparent ground: one object, not one for each shade."""
+    y, x = np.mgrid[:80, :120]
+    far = np.hypot(y - 40.3, x - 60.7)
+    smooth = (np.clip(20.5 - far, 0, 1) * 255).round().astype(np.uint8)
+    inside = smooth >= 128
+    assert len(np.unique(smooth)) > 12
+    for name, values in (("l.png", smooth), ("rgb.png", np.repeat(smooth[..., None], 3, 2)), ("l.jpg", smooth)):
+        found = read_mask(save(tmp_path / name, values))
+        assert set(np.unique(found)) == {0, 1}, name
+        assert (found.astype(bool) != inside).mean() < 0.01, name
+    clear = np.full((80, 120, 4), 255, np.uint8)
+    clear[..., 3] = smooth
+    assert np.array_equal(read_mask(save(tmp_path / "clear.png", clear)), smooth > 0)
+    two = np.select([far < 10, far < 20], [255, 128]).astype(np.uint8)  # two objects, each with a shade
+    assert set(np.unique(read_mask(save(tmp_path / "two.png", two)))) == {0, 128, 255}
+
+
 def test_masks_that_cannot_be_used_get_one_line(tmp_path: Path) -> None:
     many = np.arange(300, dtype=np.uint16).reshape(15, 20)
     high = np.full((4, 4), 1000, np.uint16)

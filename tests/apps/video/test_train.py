@@ -97,6 +97,34 @@ def test_a_small_vit_is_pretrained_and_used_as_an_encoder(clips: Path, tmp_path:
     assert keys.shape == (2, 6, 9, 32)
     assert cls.shape == (2, 32)
     assert torch.allclose(encoder.fine(torch.zeros(1, 48, 64, 3, dtype=torch.uint8)).norm(dim=-1), torch.ones(1))
+    with pytest.raises(InputError, match="the run began with other data"):
+        pretrain(config, clips, out, split=None, names=["clip-000", "clip-001"], seed=0, resume=True, hardware=CPU)
+
+
+def test_a_video_that_cannot_be_read_leaves_no_run(clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "data" / "good").mkdir(parents=True)
+    (tmp_path / "data" / "bad").mkdir()
+    (tmp_path / "data" / "bad" / "0.jpg").write_bytes(b"no image")
+    source = clips / "JPEGImages" / "clip-000" / "00000.jpg"
+    (tmp_path / "data" / "good" / "0.jpg").write_bytes(source.read_bytes())
+    config = load_config(VideoConfig, None, [])
+    with pytest.raises(InputError, match="is damaged or no image"):
+        pretrain(
+            config, tmp_path / "data", tmp_path / "run", split=None, names=None, seed=0, resume=False, hardware=CPU
+        )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("count", [2, 12, 3000])
+def test_the_frames_that_are_asked_are_not_trained_on(count: int) -> None:
+    config = load_config(VideoConfig, None, []).pretrain
+    frames = [torch.zeros(3, 8, 8, dtype=torch.uint8)] * count
+    data = FrameData(frames, np.arange(count) * 2 // count, config, seed=0)
+    asked = set(data.gallery[data.asked].tolist())
+    assert asked
+    assert not asked & set(data.train_places.tolist())
+    assert len(data.gallery) == len(set(data.gallery)) <= 400
+    assert 0 < data.chance < 1
 
 
 def test_the_chance_of_retrieval_is_counted() -> None:

@@ -1,30 +1,26 @@
 """What the tests of the app share: a table of small bags, features in files, a trained model, a small slide."""
 
-import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
 from apps.wsi.practice import write_slide
-from cli import root
-from shared.command import run
+from tests.command_line import Manyheads
 
 SVS = Path(__file__).resolve().parents[3] / "data" / "CMU-1-Small-Region.svs"
 
 
-@pytest.fixture
-def wsi(capsys):
+@pytest.fixture(scope="session")
+def wsi(manyheads: Manyheads) -> Callable[..., tuple[int, Any]]:
     """Runs `manyheads wsi ...`: the exit code, and the JSON document or the error line."""
 
-    def call(*words: object) -> tuple[int, dict | str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            run(root, ["wsi", *map(str, words)])
-        out, err = capsys.readouterr()
-        code = int(end.value.code or 0)
-        return (code, json.loads(out)) if code == 0 and "--json" in words else (code, err.strip())
+    def call(*words: object) -> tuple[int, Any]:
+        done = manyheads("wsi", *words)
+        return done.code, done.json() if done.code == 0 and "--json" in words else done.err.strip()
 
     return call
 

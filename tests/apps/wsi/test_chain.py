@@ -4,7 +4,6 @@ import csv
 import json
 import signal
 import subprocess
-import sys
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -12,14 +11,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from apps.wsi.overlay import paint
 from apps.wsi.practice import ink, write_slide
 from apps.wsi.slide import open_slide
 from tests.apps.wsi.conftest import SVS, write_features
+from tests.command_line import Manyheads, in_another_process, sets
 
-ROOT = SVS.parents[1]
 TILING = ("--tile", 128, "--tissue", 0.3)
 BRANCHES = 3
 
@@ -45,27 +45,17 @@ def slides(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(slides: Path) -> Path:
+def run(manyheads: Manyheads, slides: Path) -> Path:
     """A run folder, from `extract` and `train` as a user calls them."""
     features = ("--data", slides / "features", "--labels", slides / "labels.csv")
-    sets = [f"model.branches={BRANCHES}", "model.width=16", "model.hidden=8", "model.fraction=0.3"]
-    sets += ["train.epochs=15", "train.batch=4", "train.learning_rate=0.01"]
-    settings = [word for one in sets for word in ("--set", one)]
+    model = sets(f"model.branches={BRANCHES}", "model.width=16", "model.hidden=8", "model.fraction=0.3")
+    settings = [*model, *sets("train.epochs=15", "train.batch=4", "train.learning_rate=0.01")]
     for words in (
         ("extract", slides / "slides", "--out", slides / "features", *TILING, "--batch", 8, "--device", "cpu"),
         ("train", *features, "--out", slides / "run", "--device", "cpu", *settings),
     ):
-        manyheads(*words)
+        assert manyheads("wsi", *words).code == 0
     return slides / "run"
-
-
-def manyheads(*words: object) -> None:
-    from cli import root
-    from shared.command import run
-
-    with pytest.raises(SystemExit) as end:
-        run(root, ["wsi", *map(str, words)])
-    assert not end.value.code
 
 
 def test_slides_that_were_not_trained_on_are_told_apart(wsi, slides: Path, run: Path, tmp_path: Path) -> None:
@@ -83,6 +73,45 @@ def test_slides_that_were_not_trained_on_are_told_apart(wsi, slides: Path, run: 
     code, again = wsi("predict", slides / "features" / "features_efficientnet-lite0", "--checkpoint", run, "--json")
     for row in again["predictions"]:
         assert row["p inked"] == pytest.approx(rows[row["slide"]]["p inked"], abs=1e-4)
+
+
+class Colours(torch.nn.Module):
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x):
+        return torch.cat([x.mean((2, 3)), x.std((2, 3))], 1) * self.scale
+
+
+def test_slides_are_predicted_by_an_encoder_of_ones_own(wsi, slides: Path, tmp_path: Path) -> None:
+    own, other = tmp_path / "own.pt", tmp_path / "other" / "own.pt"
+    other.parent.mkdir()
+    torch.jit.script(Colours(1.0)).save(str(own))
+    torch.jit.script(Colours(2.0)).save(str(other))
+    extract = ("extract", slides / "slides", "--out", tmp_path / "features", *TILING, "--device", "cpu")
+    assert wsi(*extract, "--encoder", own, "--json")[0] == 0
+    code, line = wsi(*extract, "--encoder", other, "--resume")
+    assert code == 2
+    assert "the file of the encoder was another there" in line
+    data = ("--data", tmp_path / "features", "--labels", slides / "labels.csv", "--device", "cpu")
+    sets = ("--set", "model.width=8", "--set", "model.hidden=4", "--set", "train.epochs=2")
+    assert wsi("train", *data, "--out", tmp_path / "run", *sets, "--json")[0] == 0
+    predict = ("predict", slides / "slides" / "s7.tif", "--checkpoint", tmp_path / "run", "--out", tmp_path / "p")
+    code, line = wsi(*predict)
+    assert code == 2
+    assert "was trained on features of own; give that encoder as --encoder" in line
+    code, line = wsi(*predict, "--encoder", other)
+    assert code == 2
+    assert "is not own, of which the features were" in line
+    code, found = wsi(*predict, "--encoder", own, "--json")
+    assert code == 0
+    kept = ("predict", tmp_path / "features" / "features_own" / "s7.h5", *predict[2:])
+    assert wsi(*kept, "--json")[1]["predictions"][0]["p inked"] == pytest.approx(
+        found["predictions"][0]["p inked"], abs=1e-4
+    )
+    heatmap = ("heatmap", slides / "slides" / "s7.tif", "--checkpoint", tmp_path / "run", "--out", tmp_path / "h")
+    assert wsi(*heatmap, "--encoder", own, "--json")[0] == 0
 
 
 def test_the_files_of_a_heat_map(wsi, slides: Path, run: Path, tmp_path: Path) -> None:
@@ -249,7 +278,7 @@ def test_evaluate_and_compare(wsi, bags_folder: Path, trained: Path, tmp_path: P
 
 def test_a_killed_extraction_goes_on_where_it_was(slides: Path, run: Path, tmp_path: Path, wsi) -> None:
     words = ["extract", slides / "slides", "--out", tmp_path, *TILING, "--batch", 1, "--device", "cpu"]
-    process = subprocess.Popen([sys.executable, ROOT / "cli.py", "wsi", *map(str, words)], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(in_another_process("wsi", *words), stdout=subprocess.DEVNULL)
     store, limit = tmp_path / "features_efficientnet-lite0", time.monotonic() + 120
     while len(list(store.glob("s*.h5"))) < 2 and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.01)

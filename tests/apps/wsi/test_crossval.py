@@ -77,11 +77,12 @@ def test_a_patient_is_in_one_fold_only() -> None:
 
 
 def test_leakage_names_the_patient_and_the_parts() -> None:
-    data = toy(4, patients=2)
-    assert leakage(data, ["train", "train", "test", "train"]) == [
+    names, patients = ["b0", "b1", "b2", "b3"], ["p0", "p1", "p0", "p1"]
+    assert leakage(names, patients, ["train", "train", "test", "train"]) == [
         {"patient": "p0", "parts": ["test", "train"], "bags": ["b0", "b2"]}
     ]
-    assert leakage(data, ["train", "test", "train", "test"]) == []
+    assert leakage(names, patients, ["train", "test", "train", "test"]) == []
+    assert leakage(names, patients, ["train", "test", "", "test"]) == []
 
 
 def test_what_cannot_be_split_is_told() -> None:
@@ -118,6 +119,7 @@ def test_temperature_finds_back_how_overconfident_logits_are() -> None:
     before, after = metrics(softmax(logits * 3), labels), metrics(softmax(logits * 3, 3.0), labels)
     assert after["calibration_error"] < before["calibration_error"] / 2
     assert after["auroc"] == pytest.approx(before["auroc"])
+    assert fit_temperature(logits, logits.argmax(1)) == 1  # all right: the colder the better, which says nothing
 
 
 def test_the_sign_test_knows_chance_from_a_difference() -> None:
@@ -126,6 +128,7 @@ def test_the_sign_test_knows_chance_from_a_difference() -> None:
     assert sign_flip(rng.normal(size=100), patients) > 0.05
     assert sign_flip(rng.normal(size=100) + 1, patients) < 0.001
     assert sign_flip(np.zeros(100), patients) == 1.0
+    assert sign_flip(np.ones(100), patients) > 0  # of a sample of flips no chance is nothing
 
 
 def test_digit_bags_share_no_image_between_groups() -> None:

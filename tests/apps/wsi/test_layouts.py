@@ -46,6 +46,13 @@ def test_a_layout_reads_back_as_it_was_written(layout: str, tmp_path: Path) -> N
     assert not [path for path in tmp_path.rglob("*") if "partial" in path.name]
 
 
+def test_features_too_large_for_half_precision_stay_what_they_are(tmp_path: Path) -> None:
+    large = replace(slide(), features=slide().features * 1e6)
+    write_single([large], tmp_path / "all.h5")
+    (found,) = read_features(tmp_path / "all.h5")
+    np.testing.assert_array_equal(found.features, large.features)
+
+
 def test_clams_tensors_find_their_places_beside_them(tmp_path: Path) -> None:
     write_features(slide(), tmp_path, "clam")
     (found,) = read_features(tmp_path / "pt_files" / "one.pt")
@@ -106,6 +113,21 @@ def test_labels_of_clam_and_names_with_endings(tmp_path: Path) -> None:
     data = read_data(tmp_path, tmp_path / "labels.csv")
     assert data.labels.tolist() == [1, 0]
     assert set(data.patients) == {"p1"}
+
+
+def test_labels_of_a_spreadsheet_and_of_every_kind_of_slide(wsi, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_features(slide(name), tmp_path, "trident")
+    (tmp_path / "labels.csv").write_text("slide;label;split\na.svslide;1;train\nb.dcm;0;\n", encoding="utf-8-sig")
+    data = read_data(tmp_path, tmp_path / "labels.csv")
+    assert data.labels.tolist() == [1, 0]
+    (tmp_path / "features_net" / "b.h5").rename(tmp_path / "features_net" / "b.svs.h5")
+    code, found = wsi("inspect", tmp_path, "--labels", tmp_path / "labels.csv", "--json")
+    assert (found["without_label"], found["without_file"]) == ([], [])
+    (tmp_path / "labels.csv").write_bytes("slide,label\na,Kröte\n".encode("latin-1"))
+    code, line = wsi("inspect", tmp_path, "--labels", tmp_path / "labels.csv")
+    assert code == 2
+    assert "is not text in UTF-8; save it as a CSV (UTF-8)" in line
 
 
 @pytest.mark.parametrize("between", ["clam", "stamp", "acmil"])

@@ -38,6 +38,19 @@ def test_one_instance_and_fewer_than_k_train(name: str, size: int) -> None:
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
+def test_features_far_from_zero_are_right_in_half_precision() -> None:
+    """The mean is taken off before rounding: 50 and its deviations of 0.1 are one number in bfloat16."""
+    model = build("acmil").eval()
+    model.embedding.centre.fill_(50)
+    model.embedding.scale.fill_(0.1)
+    x = 50 + 0.1 * torch.randn(2, 9, 10)
+    with torch.no_grad():
+        exact = model(x).bag
+        with torch.autocast("cpu", torch.bfloat16):
+            half = model(x).bag.float()
+    torch.testing.assert_close(half, exact, atol=0.02, rtol=0.02)
+
+
 def test_one_branch_without_masking_is_gated_abmil() -> None:
     model, x = build("gated-abmil"), torch.randn(3, 9, 10)
     h = torch.relu(x @ model.embedding.reduce.weight.T)

@@ -77,3 +77,16 @@ def test_slides_that_practice_cannot_be_cut_from(wsi, small_slide: Path, tmp_pat
     path = source(tmp_path / "bare.tif", slice(200, 400))
     with pytest.raises(InputError, match="shows too little tissue in its part 1 of 6"):
         practice(path, tmp_path / "out", 24, 0, None)
+
+
+def test_a_region_in_the_hole_of_another_stays(tmp_path: Path) -> None:
+    def square(low: int, high: int) -> list[list[int]]:
+        return [[low, low], [high, low], [high, high], [low, high], [low, low]]
+
+    island, ring = [square(40, 60)], [square(0, 100), square(20, 80)]
+    shapes = [{"geometry": {"type": "Polygon", "coordinates": rings}} for rings in (island, ring)]
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": shapes}))
+    found = read_regions(tmp_path / "a.geojson", (100, 100), longest=100)
+    assert found[50, 50]
+    assert found[10, 10]
+    assert not found[30, 30]

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 import torch
 
+from apps.wsi.encoders import Encoder
 from apps.wsi.extract import encode_tiles
 from apps.wsi.practice import write_slide
 from apps.wsi.slide import open_slide
@@ -102,7 +103,9 @@ def test_slides_that_cannot_be_tiled_are_told(wsi, tmp_path: Path) -> None:
     write_slide(tmp_path / "small.tif", picture(200, 300), 0.5)
     assert "is 300 x 200 pixels, smaller than a tile of 224" in refused(wsi, tmp_path / "small.tif")
     write_slide(tmp_path / "coarse.tif", picture(), 2.0)
-    assert "is scanned at 2 um/px, coarser than the 0.5 asked for" in refused(wsi, tmp_path / "coarse.tif")
+    assert "is scanned at 2 um/px, coarser than the 0.5 asked for; give --tile-mpp 2" in refused(
+        wsi, tmp_path / "coarse.tif"
+    )
     (tmp_path / "text.svs").write_text("no slide")
     assert "is no slide that can be read, or damaged" in refused(wsi, tmp_path / "text.svs")
     (tmp_path / "half.svs").write_bytes(SVS.read_bytes()[:100_000])
@@ -140,17 +143,44 @@ def test_a_damaged_tile_is_left_out_and_the_rest_goes_on(tmp_path: Path) -> None
     """The file has one level, so that its overview cannot be read whole either."""
     path = tmp_path / "a.tif"
     write_slide(path, picture(), 0.5)
-    whole = find_tiles(open_slide(path), Tiling(128, 0.5, 0.5)).coords
+    tiling = Tiling(128, 0.5, 0.5)
+    whole = find_tiles(open_slide(path), tiling)
     damage(path, [5])  # 256 .. 511 in both directions
     slide = open_slide(path)
-    tiles = find_tiles(slide, Tiling(128, 0.5, 0.5))
+    tiles = find_tiles(slide, tiling)
     np.testing.assert_array_equal(tiles.thumbnail[300:500, 300:500], 255)
-    assert {tuple(c) for c in tiles.coords} < {tuple(c) for c in whole}
-    features, keep, corrupt = encode_tiles(slide, whole, 128, 128, Mean(), 5, "cpu")
-    inside = ((whole >= 256) & (whole < 512)).all(1)
+    assert {tuple(c) for c in tiles.coords} < {tuple(c) for c in whole.coords}
+    found, corrupt = encode_tiles(slide, whole, tiling, Encoder(Mean(), "mean"), 5)
+    inside = ((whole.coords >= 256) & (whole.coords < 512)).all(1)
     assert corrupt == inside.sum() == 4
-    np.testing.assert_array_equal(keep, ~inside)
-    np.testing.assert_allclose(features, np.broadcast_to(PINK, features.shape), atol=1.0)
+    np.testing.assert_array_equal(found.coords, whole.coords[~inside])
+    np.testing.assert_allclose(found.features, np.broadcast_to(PINK, found.features.shape), atol=1.0)
+
+
+class Tokens(torch.nn.Module):
+    """Of a tile, three tokens: what a ViT yields that is saved without its head."""
+
+    def forward(self, x):
+        return x.mean((2, 3))[:, None].expand(-1, 3, -1)
+
+
+class OfOneSize(torch.nn.Module):
+    def forward(self, x):
+        return x.flatten(1) @ torch.ones(3 * 64 * 64, 5)
+
+
+def test_an_encoder_that_cannot_be_used_is_told(wsi, tmp_path: Path) -> None:
+    write_slide(tmp_path / "a.tif", picture(), 0.5)
+    for module, says in ((Tokens(), "yields the shape (16, 3, 3) for 16 tiles"), (OfOneSize(), "tiles of 128 pixels")):
+        torch.jit.script(module).save(str(tmp_path / "own.pt"))
+        words = ("--encoder", tmp_path / "own.pt", "--tile", 128, "--device", "cpu", "--out", tmp_path / "out")
+        code, line = wsi("extract", tmp_path / "a.tif", *words)
+        assert code == 2
+        assert "--encoder: " in line
+        assert says in line
+    code, line = wsi("extract", tmp_path / "a.tif", "--weights", tmp_path / "own.pt", "--out", tmp_path / "out")
+    assert code == 2
+    assert "is for an encoder of timm" in line
 
 
 def test_a_slide_that_is_damaged_all_over_is_told(wsi, tmp_path: Path) -> None:

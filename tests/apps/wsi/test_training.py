@@ -1,10 +1,8 @@
 """Training: it beats chance on bags that it has not seen, goes on after a kill, and two processes are one."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,15 +14,13 @@ import torch
 from apps.wsi.bags import Bag, Bags
 from apps.wsi.config import TrainConfig
 from apps.wsi.data import BagData
-from tests.apps.wsi.conftest import SVS
+from tests.command_line import in_another_process, sets, train_in_processes
 
-ROOT = SVS.parents[1]
 SMALL = ("model.width=16", "model.hidden=8", "model.branches=3", "train.batch=4", "train.learning_rate=0.01")
 
 
-def command(out: Path, *words: object, sets: tuple[str, ...] = ()) -> list[str]:
-    start = [sys.executable, ROOT / "cli.py", "wsi", "train", "--out", out, "--device", "cpu", "--json"]
-    return [str(word) for word in (*start, *(w for one in (*SMALL, *sets) for w in ("--set", one)), *words)]
+def training(out: Path, *words: object) -> list[object]:
+    return ["train", "--out", out, "--device", "cpu", "--json", *sets(*SMALL), *words]
 
 
 def data_of(folder: Path) -> tuple[object, ...]:
@@ -32,7 +28,7 @@ def data_of(folder: Path) -> tuple[object, ...]:
 
 
 def test_a_small_training_beats_chance_on_bags_that_it_has_not_seen(wsi, tmp_path: Path) -> None:
-    settings = [w for one in (*SMALL, "train.epochs=12", "model.fraction=0.25") for w in ("--set", one)]
+    settings = sets(*SMALL, "train.epochs=12", "model.fraction=0.25")
     words = ("train", "--data", "digits", "--out", tmp_path, "--device", "cpu", "--json", *settings)
     code, found = wsi(*words)
     assert code == 0
@@ -47,6 +43,19 @@ def test_a_small_training_beats_chance_on_bags_that_it_has_not_seen(wsi, tmp_pat
     code, line = wsi(*words[:2], "musk1", *words[3:], "--resume")
     assert code == 2
     assert "the run began with other data (digits)" in line
+
+
+def test_a_run_does_not_go_on_with_other_slides_to_validate_on(wsi, bags_folder: Path, tmp_path: Path) -> None:
+    """Whose labels have changed their column split: it went on, and trained on what it had validated on."""
+    table = (bags_folder / "labels.csv").read_text()
+    settings = [w for one in (*SMALL, "train.epochs=2") for w in ("--set", one)]
+    for words, wanted in (((), 0), (("--resume",), 2)):
+        (tmp_path / "labels.csv").write_text(table)
+        data = ("--data", bags_folder / "features", "--labels", tmp_path / "labels.csv", "--device", "cpu")
+        code, line = wsi("train", *data, "--out", tmp_path / "run", *settings, *words)
+        assert code == wanted, line
+        table = table.replace("patient-00,train", "patient-00,test").replace("patient-01,train", "patient-01,test")
+    assert "the run began with other slides to validate on; resume it with the same --labels" in line
 
 
 def order(processes: int, count: int = 22, batch: int = 4) -> list[list[int]]:
@@ -72,8 +81,8 @@ def test_no_process_is_without_a_bag() -> None:
 def test_a_killed_run_resumes_to_the_same_weights(wsi, bags_folder: Path, tmp_path: Path) -> None:
     data = data_of(bags_folder)
     unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
-    sets = ("train.epochs=40", "train.patience=40")
-    process = subprocess.Popen(command(killed, *data, sets=sets), stdout=subprocess.DEVNULL)
+    words = (*data, *sets("train.epochs=40", "train.patience=40"))
+    process = subprocess.Popen(in_another_process("wsi", *training(killed, *words)), stdout=subprocess.DEVNULL)
     metrics, limit = killed / "metrics.jsonl", time.monotonic() + 120
     while time.monotonic() < limit and process.poll() is None:
         if metrics.exists() and len(metrics.read_text().splitlines()) >= 3:
@@ -82,8 +91,8 @@ def test_a_killed_run_resumes_to_the_same_weights(wsi, bags_folder: Path, tmp_pa
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (killed / "model.safetensors").exists()  # it was in the midst of it
-    for out, words in ((killed, ("--resume",)), (unbroken, ())):
-        code, found = wsi(*command(out, *data, *words, sets=sets)[3:])
+    for out, more in ((killed, ("--resume",)), (unbroken, ())):
+        code, found = wsi(*training(out, *words, *more))
         assert code == 0, found
     mine, other = (safetensors.torch.load_file(run / "model.safetensors") for run in (killed, unbroken))
     assert mine.keys() == other.keys()
@@ -100,26 +109,14 @@ def test_a_killed_run_resumes_to_the_same_weights(wsi, bags_folder: Path, tmp_pa
 @pytest.mark.slow
 def test_two_processes_have_the_loss_curve_of_one(bags_folder: Path, tmp_path: Path) -> None:
     """Without masking, whose draws belong to a process; the batch divides the 32 training bags evenly."""
-    curves = {}
-    sets = ("model.top=0", "train.epochs=4", "train.batch=8")
     labels = tmp_path / "labels.csv"
     lines = (bags_folder / "labels.csv").read_text().splitlines()
     parts = [*(["train"] * 32), *(["valid"] * 8)]
     rows = [f"{line.rsplit(',', 1)[0]},{part}" for line, part in zip(lines[1:], parts, strict=True)]
     labels.write_text("\n".join([lines[0], *rows]))
-    for count in (1, 2):
-        out = tmp_path / f"run{count}"
-        words = ("--data", bags_folder / "features", "--labels", labels, "--devices", count)
-        strategy = ("--strategy", "ddp") if count > 1 else ()
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            command(out, *words, *strategy, sets=sets), cwd=tmp_path, capture_output=True, text=True, env=environment
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stderr == ""
-        assert json.loads(done.stdout)["epochs"] == 4
-        rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-        curves[count] = [(row["train/loss"], row["valid/loss"]) for row in rows]
-    assert len(curves[1]) == 4
-    for one, two in zip(curves[1], curves[2], strict=True):
-        assert two == pytest.approx(one, rel=1e-3)
+    settings = sets(*SMALL, "model.top=0", "train.epochs=4", "train.batch=8")
+    words = ("--data", bags_folder / "features", "--labels", labels, *settings)
+    one, two = (train_in_processes(count, tmp_path / f"run{count}", "wsi", *words) for count in (1, 2))
+    assert len(one) == len(two) == 4
+    for name in ("train/loss", "valid/loss"):
+        assert [row[name] for row in two] == pytest.approx([row[name] for row in one], rel=1e-3)

@@ -221,10 +221,13 @@ def test_every_parameter_gets_a_gradient(mechanism: Mechanism) -> None:
 
 
 @pytest.mark.parametrize("mechanism", ALL)
-def test_bfloat16_gives_no_nan(mechanism: Mechanism) -> None:
-    module = make(mechanism).to(torch.bfloat16)
-    inputs = cast(arguments(mechanism, 2, 13), torch.bfloat16)
-    inputs["x"] *= 30
+@pytest.mark.parametrize(("dtype", "scale"), [(torch.bfloat16, 30), (torch.float16, 3)])
+def test_halves_give_no_nan_also_where_all_is_closed(mechanism: Mechanism, dtype: torch.dtype, scale: float) -> None:
+    module = make(mechanism).to(dtype)
+    inputs = cast(arguments(mechanism, 2, 13), dtype)
+    inputs["x"] *= scale
+    if mechanism.mask:
+        inputs[mechanism.mask] = torch.tensor([True, False])[:, None].expand(2, 13)
     out = module(**inputs)
     out.sum().backward()
     assert out.isfinite().all()
@@ -241,3 +244,13 @@ def test_round_trip_through_safetensors(mechanism: Mechanism, tmp_path) -> None:
     other.load_state_dict(safetensors.torch.load_file(tmp_path / "weights.safetensors"))
     with torch.no_grad():
         assert torch.equal(module(**inputs), other(**inputs))
+
+
+def test_a_recording_keeps_the_maps_of_its_own_model_alone() -> None:
+    mechanism = MECHANISMS["slot"]
+    mine, other = make(mechanism), make(mechanism)
+    inputs = arguments(mechanism, 1, 5)
+    with torch.no_grad(), record_attention(mine) as maps:
+        other(**inputs)
+        mine(**inputs)
+    assert {name: len(captured) for name, captured in maps.items()} == {"": 1}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from shared.attention.guided import ChannelAttention, GuidedAttention, PositionAttention
+from shared.attention.guided import ChannelAttention, GuidedAttention, PositionAttention, guide
 
 
 class Largest(TorchDispatchMode):
@@ -50,6 +50,17 @@ def test_the_forms_of_channel_attention_look_at_opposite_channels() -> None:
     energy = x[0].flatten(1) @ x[0].flatten(1).T
     assert torch.equal(paper.argmax(-1), energy.argmax(-1))
     assert torch.equal(released.argmax(-1), energy.argmin(-1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("form", ["paper", "released"])
+def test_sums_over_a_large_map_keep_their_digits_in_halves(dtype: torch.dtype, form: str) -> None:
+    """16 channels of 64 x 64 places: the energies are about 100,000, more than float16 holds."""
+    module, x = ChannelAttention(form), 5 * torch.randn(1, 16, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", dtype):
+        torch.testing.assert_close(module.weights(x), module.double().weights(x.double()).float(), atol=0.01, rtol=0)
+        guided = guide(x, x, "matrix")
+    torch.testing.assert_close(guided.float(), guide(x.double(), x.double(), "matrix").float(), atol=1, rtol=0.02)
 
 
 def test_losses_are_zero_without_guidance_and_the_guided_one_with_one_step() -> None:

@@ -103,3 +103,29 @@ def test_folders_and_files_in_the_wrong_place(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a folder"):
         files.input_file(tmp_path)
     assert files.output_folder(tmp_path / "new" / "er").is_dir()
+
+
+@pytest.mark.parametrize("error", [InputError("wrong"), OSError(28, "No space"), KeyboardInterrupt()])
+def test_work_that_fails_leaves_no_empty_folder(error: BaseException, tmp_path: Path) -> None:
+    """Those that were there stay, and so do those with something in them."""
+    (tmp_path / "mine").mkdir()
+
+    def work() -> None:
+        for name in ("mine", "a/b/c", "kept/empty", "kept/full"):
+            files.output_folder(tmp_path / name)
+        files.write_text(tmp_path / "kept" / "full" / "file", "x")
+        raise error
+
+    with pytest.raises(type(error)), files.leaving_no_empty_folder():
+        work()
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [
+        *("kept", "kept/full", "kept/full/file", "mine"),
+    ]
+
+
+def test_work_that_is_done_keeps_its_folders(tmp_path: Path) -> None:
+    with files.leaving_no_empty_folder():
+        files.output_folder(tmp_path / "a")
+    with pytest.raises(InputError), files.leaving_no_empty_folder():
+        raise InputError("of the next command")
+    assert (tmp_path / "a").is_dir()

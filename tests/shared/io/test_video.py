@@ -110,6 +110,50 @@ def test_times_that_are_nonsense_are_mended() -> None:
     assert mended_times(np.zeros(4), 20) == pytest.approx([0, 0.05, 0.1, 0.15])
 
 
+def turned(path: Path) -> Path:
+    """A video of a telephone on its side: the file says that it is shown turned to the right."""
+    import struct
+
+    frame = picture(0, 64, 96)
+    frame[:10, :20] = 250
+    data = bytearray(write_video(path, [frame] * 3, 10).read_bytes())
+    at = data.index(b"tkhd") + 44  # the matrix in the header of the track
+    one = 1 << 16
+    assert struct.unpack_from(">9i", data, at) == (one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
+    struct.pack_into(">9i", data, at, 0, one, 0, -one, 0, 0, 64 * one, 0, 1 << 30)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("reader", ["decord", "pyav"])
+def test_a_video_is_turned_as_it_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str) -> None:
+    if reader == "pyav":
+        monkeypatch.setattr(module, "find_spec", lambda name: None)
+    elif not module.find_spec("decord"):
+        pytest.skip("decord is not installed")
+    with Video(turned(tmp_path / "turned.mp4")) as video:
+        assert video.info.source_size == (96, 64)
+        rows, columns = np.nonzero(video.read([1])[0].mean(-1) > 150)
+        assert video.info.reader == reader
+    assert (rows.min(), columns.max()) == (0, 63)
+    assert (rows.max(), columns.min()) == pytest.approx((19, 54), abs=1)
+
+
+def test_images_are_in_the_order_of_their_numbers_and_turned_as_they_say(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for i in (1, 2, 10):
+        Image.fromarray(picture(i)).save(tmp_path / f"frame_{i}.png")
+    with Video(tmp_path) as video:
+        assert [number(frame) for frame in video.read([0, 1, 2])] == [1, 2, 10]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned to the right
+    (tmp_path / "photographs").mkdir()
+    Image.fromarray(picture(0)).save(tmp_path / "photographs" / "a.jpg", exif=exif)
+    with Video(tmp_path / "photographs") as video:
+        assert video.info.source_size == (64, 48)
+
+
 def test_a_folder_of_images_in_the_davis_layout(tmp_path: Path) -> None:
     from PIL import Image
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from shared.errors import InputError
-from shared.training.checkpoint import load_model, load_weights, save_model
+from shared.training.checkpoint import build_within, load_model, load_weights, save_model
 
 CARD = {"app": "music", "architecture": {"dim": 3}, "data": {"name": "x"}, "metrics": {"nll": 0.5}}
 
@@ -89,3 +89,16 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
     load_weights(torch.nn.Linear(3, 2), state, tmp_path)
     with pytest.raises(InputError, match="do not fit"):
         load_weights(torch.nn.Linear(4, 2), state, tmp_path)
+
+
+def test_a_model_larger_than_its_weights_is_not_built() -> None:
+    state = torch.nn.Linear(300, 200).state_dict()
+    assert build_within(lambda: torch.nn.Linear(300, 200), state).weight.shape == (200, 300)
+    for vast in (
+        lambda: torch.nn.Linear(10**6, 10**6),
+        lambda: torch.nn.Embedding(10**12, 8),
+        lambda: torch.nn.Parameter(torch.randn(10**6, 10**6)),
+        lambda: torch.nn.Sequential(*(torch.nn.Linear(300, 200) for _ in range(10**9))),
+    ):
+        with pytest.raises(ValueError, match="larger model"):
+            build_within(vast, state)

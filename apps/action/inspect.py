@@ -8,6 +8,7 @@ import numpy as np
 from apps.action.annotations import SUFFIXES, read_annotations
 from apps.action.config import DataConfig
 from apps.action.corpora import annotation_file, load_corpus, summary
+from apps.action.readers.salads import is_salads
 from apps.action.recordings import Corpus, problems
 from shared.errors import InputError
 
@@ -17,14 +18,15 @@ MOST = 20  # problems that are listed
 def inspect(data: Path | None, config: DataConfig) -> dict[str, Any]:
     """Recordings, classes with their durations, splits, and a line for each problem. InputError as `load_corpus`."""
     found: list[str] = []
-    if data is not None and (data.suffix in SUFFIXES or data.is_dir()):
+    if data is not None and (data.suffix.lower() in SUFFIXES or data.is_dir()) and not is_salads(data):
         found = _problems_of(data)
     try:
         corpus = load_corpus(data, config)
     except InputError as error:
         if not found:
             raise
-        found = [str(error), *found] if str(error).split(", or use")[0] not in found else found
+        if not any(str(error).startswith(line) for line in found):
+            found = [str(error), *found]
         return {"usable": False, "problems": found[:MOST], "more_problems": max(0, len(found) - MOST)}
     return {"usable": True, **_facts(corpus, config), "problems": found[:MOST]}
 
