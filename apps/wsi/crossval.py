@@ -55,9 +55,10 @@ def cross_validate(
         for name in names:
             task = bar.add_task(name, total=repeats)
             for first in range(0, repeats, block):
-                wanted = [r for r in range(first, min(first + block, repeats)) if not _file(out, name, r).exists()]
-                if wanted:
-                    _train_block(data, variant(config, name), name, split, wanted, out, seed)
+                part = range(first, min(first + block, repeats))
+                missing = [repeat for repeat in part if not _file(out, name, repeat).exists()]
+                if missing:
+                    _train_block(data, variant(config, name), name, split, part, missing, out, seed)
                 bar.update(task, completed=min(first + block, repeats))
     return summarise(data, split, names, out, reference)
 
@@ -85,19 +86,29 @@ def _prepare(data: Bags, config: WsiConfig, out: Path, *, count: int, seed: int,
 
 
 def _train_block(
-    data: Bags, config: WsiConfig, name: str, split: np.ndarray, repeats: list[int], out: Path, seed: int
+    data: Bags,
+    config: WsiConfig,
+    name: str,
+    split: np.ndarray,
+    part: range,
+    missing: list[int],
+    out: Path,
+    seed: int,
 ) -> None:
+    """Train the repeats in `part` together, all of them, since they share their draws; write those that are missing."""
     count = int(split.max()) + 1
-    members = np.stack([split[repeat] != fold for repeat in repeats for fold in range(count)])
+    members = np.stack([split[repeat] != fold for repeat in part for fold in range(count)])
     # The first repeat of the block is in the seed, so that two blocks do not begin with the same weights.
     models = train_folds(
         architecture(config.model, data.features, len(data.classes)),
         data.bags,
         members,
         config.train,
-        seed * 1000 + repeats[0],
+        seed * 1000 + part.start,
     )
-    for at, repeat in enumerate(repeats):
+    for at, repeat in enumerate(part):
+        if repeat not in missing:
+            continue
         logits = np.zeros((len(data.bags), len(data.classes)))
         measures: list[dict] = [{} for _ in data.bags]
         for fold in range(count):

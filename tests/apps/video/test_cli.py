@@ -75,7 +75,7 @@ def test_a_mask_that_propagate_wrote_is_told_by_its_name_also_for_a_file(
     with Video(clips / "JPEGImages" / "clip-001") as video:
         file = write_video(tmp_path / "clip.mp4", iter(video.read(range(8))), 5)
     mask = clips / "Annotations" / "clip-001" / "00005.png"
-    result = manyheads("propagate", file, "--mask", mask, "--out", tmp_path / "p", *tiny, "--json").json()
+    result = manyheads("video", "propagate", file, "--mask", mask, "--out", tmp_path / "p", *tiny, "--json").json()
     assert result["given_frame"] == 5
 
 

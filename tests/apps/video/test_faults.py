@@ -99,13 +99,17 @@ def test_what_is_the_users_own_is_not_overwritten(refused: Refused, tmp_path: Pa
 
     video = write_video(tmp_path / "clip.mp4", (frame() for _ in range(3)), 5)
     write_mask(tmp_path / "mask.png", np.ones((64, 96), np.uint8))
-    assert "clip.mp4: would be overwritten" in refused("propagate", video, "--mask", "mask.png", "--out", tmp_path)
-    assert "clip.mp4: would be overwritten" in refused("discover", "clip.mp4", "--out", ".")
+    assert "clip.mp4: would be overwritten" in refused(
+        "video", "propagate", video, "--mask", "mask.png", "--out", tmp_path
+    )
+    assert "clip.mp4: would be overwritten" in refused("video", "discover", "clip.mp4", "--out", ".")
     data = tmp_path / "data"
     shutil.copytree(clips, data)
-    assert "whose annotations would be overwritten" in refused("evaluate", "--data", data, "--out", data)
+    assert "whose annotations would be overwritten" in refused("video", "evaluate", "--data", data, "--out", data)
     source, mask = data / "JPEGImages" / "clip-000", data / "Annotations" / "clip-000" / "00000.png"
-    assert "whose annotations would be overwritten" in refused("propagate", source, "--mask", mask, "--out", data)
+    assert "whose annotations would be overwritten" in refused(
+        "video", "propagate", source, "--mask", mask, "--out", data
+    )
 
 
 def test_options_that_do_not_fit(refused: Refused, clips: Path, trained: dict[str, Path]) -> None:
@@ -147,12 +151,12 @@ def test_sequences_that_cannot_be_scored(refused: Refused, tmp_path: Path, clips
     from apps.video.synthetic import synthesise
 
     synthesise(tmp_path / "short", clips=1, frames=2, objects=1, size=96, seed=1)
-    line = refused("evaluate", "--data", tmp_path / "short", "--out", "made")
+    line = refused("video", "evaluate", "--data", tmp_path / "short", "--out", "made")
     assert "clip-000 has 2 annotated frames, of which the first and the last do not count" in line
     synthesise(tmp_path / "void", clips=1, frames=4, objects=0, size=96, seed=1)
-    assert "00000.png: marks no object" in refused("evaluate", "--data", tmp_path / "void", "--out", "made")
+    assert "00000.png: marks no object" in refused("video", "evaluate", "--data", tmp_path / "void", "--out", "made")
     masks = ["--masks", tmp_path / "void", "--method", "slots", "--out", tmp_path]
-    assert "marks no object in any frame" in refused("evaluate", "--data", tmp_path / "void", *masks)
+    assert "marks no object in any frame" in refused("video", "evaluate", "--data", tmp_path / "void", *masks)
 
 
 @pytest.mark.parametrize("count", [1, 4])

@@ -9,7 +9,8 @@ from sklearn.metrics import roc_auc_score
 
 from apps.wsi.bags import Bag, Bags, batches, pad, standard
 from apps.wsi.classic import digit_bags, read_classic
-from apps.wsi.config import TrainConfig
+from apps.wsi.config import TrainConfig, WsiConfig
+from apps.wsi.crossval import cross_validate
 from apps.wsi.folds import predict_bags, train_folds
 from apps.wsi.metrics import auroc, draws, fit_temperature, metrics, pairs, sign_flip, softmax, weighted_auroc
 from apps.wsi.model import bag_loss, build_model
@@ -173,3 +174,16 @@ def test_cross_validation_beats_chance_and_resumes(wsi, tmp_path) -> None:
     code, line = wsi("cross-validate", *common, *again[:-1])
     assert code == 2
     assert "--resume" in line
+
+
+def test_one_that_was_killed_between_two_files_goes_on_to_the_same(tmp_path) -> None:
+    config = WsiConfig.model_validate({"model": {"width": 8, "hidden": 4}, "train": {"epochs": 3, "batch": 8}})
+
+    def run(resume: bool) -> dict:
+        return cross_validate(toy(), config, ["stkim"], tmp_path, count=3, repeats=3, seed=1, resume=resume)
+
+    whole, last = run(False), tmp_path / "predictions" / "stkim-2.json"
+    before = last.read_bytes()
+    last.unlink()
+    assert run(True)["models"] == whole["models"]
+    assert last.read_bytes() == before
