@@ -5,6 +5,7 @@ slice's class is the label that fills most of it, or `none`.
 """
 
 import csv
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,8 @@ class Labelled:
 def read_labelled(config: DataConfig, data: Path | None) -> Labelled:
     """Read all cases with their classes. Raises InputError as `read_dataset`, and for fewer than two classes."""
     cases, names = find_cases(data, config)
-    table = next((p for p in (_beside(cases),) if p.exists()), None)
-    if table is None:
+    table = cases[0].images[0].parent.parent / TABLE  # beside images/
+    if not table.exists():
         dataset = read_dataset(cases, names, config, data.name if data else "the embedded CT")
         classes = (NONE, *dataset.labels)
         numbers = {split: [by_label(one, len(classes)) for one in mine] for split, mine in dataset.splits.items()}
@@ -72,8 +73,6 @@ def read_labelled(config: DataConfig, data: Path | None) -> Labelled:
         splits = {part: [read[case.name] for case in split[part]] for part in SPLITS}
         channels = next(iter(read.values())).images.shape[1]
         digest = "".join(sorted(one.sha256 for one in read.values()))
-        import hashlib
-
         dataset = Dataset(
             data.name if data else "the embedded CT",
             splits,
@@ -87,12 +86,9 @@ def read_labelled(config: DataConfig, data: Path | None) -> Labelled:
             for part, mine in splits.items()
         }
     if len(classes) < 2:
-        raise InputError(f"{table or data}: holds a single class ({classes[0]}); give cases of two classes or more")
+        source = table if table.exists() else data
+        raise InputError(f"{source}: holds a single class ({classes[0]}); give cases of two classes or more")
     return Labelled(dataset, classes, numbers)
-
-
-def _beside(cases: list[Case]) -> Path:
-    return cases[0].images[0].parent.parent / TABLE
 
 
 def by_label(one: Slices, count: int) -> np.ndarray:
@@ -259,7 +255,7 @@ def classify(given: list[Path], checkpoint: Path, out: Path, *, device: str) -> 
 
 @torch.inference_mode()
 def draw(path: Path, model, one: Slices, found: np.ndarray, config: DataConfig, classes: list[str]) -> None:
-    """The classes of all slices from end to end, and for three slices what the first two heads weigh."""
+    """The classes of all slices from end to end, and three slices, below each what the first head weighs."""
     count = len(found)
     chosen = [int(i) for i in np.linspace(0, count - 1, 5)[1:-1]]
     figure = new_figure(10, 7)

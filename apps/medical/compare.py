@@ -1,5 +1,6 @@
 """`compare`: our model, its ablations and MONAI's networks, trained one like the other on the same folds."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def compare(
                 segmenter = load_segmenter(folder, hardware.device)
                 measured = score(segmenter, dataset.splits["test"], tta=False)
                 lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-                seconds = sum(json_line(line)["seconds"] for line in lines)
+                seconds = sum(json.loads(line)["seconds"] for line in lines)
                 size = sum(p.numel() for p in segmenter.models[0].parameters())
                 facts = {"entry": entry, "seed": seed, "parameters": size, "seconds": seconds}
                 write_json(kept, facts | {"cases": measured, **summary(measured, list(dataset.labels), seed)})
@@ -75,12 +76,6 @@ def compare(
 
     page = comparison_page(out, result)
     return {**result, "written": [str(out / "comparison.json"), str(page)]}
-
-
-def json_line(line: str) -> dict[str, Any]:
-    import json
-
-    return json.loads(line)
 
 
 def _row(entry: str, runs: list[dict[str, Any]]) -> dict[str, Any]:

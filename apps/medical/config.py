@@ -65,6 +65,7 @@ class ModelConfig(Config):
     guidance: Literal["matrix", "product", "none"] = "product"
     channel_form: Literal["paper", "released"] = "paper"
     reduction: int = Field(default=8, ge=1)
+    norm: Literal["batch", "group"] = "batch"
     medusa: bool = Field(default=False, description="MEDUSA's attention body in front of the guided segmenter")
     body: int = Field(default=256, ge=16, description="side of the image that MEDUSA's body sees")
 

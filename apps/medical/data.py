@@ -247,6 +247,9 @@ def moved(x: Tensor, y: Tensor, draws: np.ndarray, config: DataConfig, classes: 
     gain, shift = (1 + (2 * gain - 1) * config.intensity), (2 * shift - 1) * config.intensity
     seen = x.shape[1] - 3 * config.place
     x[:, :seen] = x[:, :seen] * gain[:, None, None, None] + shift[:, None, None, None]
+    if config.place:  # where a voxel lies in the mirrored volume, not where it came from
+        x[:, -2] *= flip_rows[:, None, None]
+        x[:, -1] *= flip_columns[:, None, None]
     return x, y
 
 

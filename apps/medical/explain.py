@@ -131,7 +131,6 @@ def draw(path: Path, segmenter: Segmenter, slices: Slices, found: Found, voxel, 
         show_slice(axes, image, grid, greys)
     contours(panels[0, 0], labels, len(segmenter.labels))
     panels[0, 0].set_title("found; the voxel asked")
-    extent = [model.stride * n / size * whole for n, size, whole in zip((0, 0), grid.size, grid.shape[1:], strict=True)]
     for axes, (scale, weights) in zip(panels[0, 1:], rows, strict=False):
         high, wide = (
             n * model.stride * whole / size
@@ -143,7 +142,7 @@ def draw(path: Path, segmenter: Segmenter, slices: Slices, found: Found, voxel, 
             alpha=0.7,
             origin="lower",
             interpolation="nearest",
-            extent=(extent[0] - 0.5, high - 0.5, extent[1] - 0.5, wide - 0.5),
+            extent=(-0.5, high - 0.5, -0.5, wide - 0.5),
             aspect=grid.spacing[2] / grid.spacing[1],
         )
         axes.set(xlim=(image.shape[0] - 0.5, -0.5), ylim=(-0.5, image.shape[1] - 0.5))

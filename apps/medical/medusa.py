@@ -75,7 +75,7 @@ class MedusaHead(nn.Module):
 
 
 class Medusa(nn.Module):
-    """The body and a head for each scale; what `Backbone` takes as its `attention`."""
+    """The body and a head for each scale; what `Backbone` takes as its `medusa`."""
 
     def __init__(self, channels: int, width: int, side: int, scales: int = 4) -> None:
         super().__init__()

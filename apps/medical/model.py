@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from apps.medical.backbones import Backbone
+from apps.medical.backbones import Backbone, normalisation
 from apps.medical.medusa import Medusa
 from shared.attention.guided import GuidedAttention
 
@@ -58,14 +58,15 @@ class GuidedSegmenter(nn.Module):
         guidance: str = "matrix",
         channel_form: str = "paper",
         reduction: int = 8,
+        norm: str = "batch",
         body: int = 0,
     ) -> None:
         super().__init__()
         self.stride = stride
         self.medusa = Medusa(channels, max(4, base // 2), body) if body else None
-        self.backbone = Backbone(channels, backbone, base, stride)
-        self.narrow = nn.ModuleList(_conv(into, width, 1) for into in self.backbone.widths)
-        self.fuse = _conv(4 * width, width, 3)
+        self.backbone = Backbone(channels, backbone, base, stride, norm)
+        self.narrow = nn.ModuleList(_conv(into, width, 1, norm) for into in self.backbone.widths)
+        self.fuse = _conv(4 * width, width, 3, norm)
         self.attention = nn.ModuleList(
             GuidedAttention(
                 width,
@@ -129,5 +130,6 @@ def _enlarged(x: Tensor, size) -> Tensor:
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def _conv(into: int, out: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(into, out, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(out), nn.ReLU())
+def _conv(into: int, out: int, kernel: int, norm: str) -> nn.Sequential:
+    convolution = nn.Conv2d(into, out, kernel, padding=kernel // 2, bias=False)
+    return nn.Sequential(convolution, normalisation(norm, out), nn.ReLU())

@@ -8,17 +8,16 @@ from apps.medical.config import ModelConfig
 from apps.medical.medusa import MedusaClassifier
 from apps.medical.model import GuidedSegmenter
 
-OURS = ("guided", "medusa")
-GUIDED = ("backbone", "base", "width", "stride", "head", "position", "channel", "steps", "guidance", "channel_form")
+GUIDED = ("backbone", "base", "width", "stride", "head", "position", "channel", "steps", "guidance", "channel_form",
+          "reduction", "norm")  # fmt: skip
 
 
 def architecture(config: ModelConfig, channels: int, classes: int) -> dict[str, Any]:
     """The arguments of `build` for a configuration: `kind`, and those of the network of that kind alone."""
     common = {"kind": config.kind, "channels": channels, "classes": classes}
     if config.kind == "guided":
-        names = (*GUIDED, "reduction")
         body = {"body": config.body} if config.medusa else {}
-        return common | {name: getattr(config, name) for name in names} | body
+        return common | {name: getattr(config, name) for name in GUIDED} | body
     if config.kind == "medusa":
         return common | {name: getattr(config, name) for name in ("backbone", "base", "stride", "body")}
     return common | {"base": config.base}

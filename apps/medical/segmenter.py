@@ -109,7 +109,8 @@ def check_tta(segmenter: Segmenter, tta: bool) -> None:
 def segment_slices(segmenter: Segmenter, slices: Slices, *, tta: bool = False, batch: int = 16) -> Found:
     """Every slice of a case, none left out, put back on the file's grid.
 
-    Probabilities are the mean over models and, with `tta`, over the slices mirrored as in training. Entropy is that of
+    Probabilities are those of the mean logits of a model's heads, as they are trained and validated, and then the mean
+    over models and, with `tta`, over the slices mirrored as in training. Entropy is that of
     the mean probabilities by its largest value, log K; disagreement is the share of the probability of the label found
     in which the heads (of several models, the models) differ: the standard deviation over heads, doubled.
     """
@@ -120,11 +121,11 @@ def segment_slices(segmenter: Segmenter, slices: Slices, *, tta: bool = False, b
     for start in range(0, len(slices.images), batch):
         at = np.arange(start, min(start + batch, len(slices.images)))
         x = torch.from_numpy(slices.stack(at, segmenter.config)).to(segmenter.device)
-        members = probabilities(segmenter, x, tta)[..., :rows, :columns]
+        both = probabilities(segmenter, x, tta)[..., :rows, :columns]
         if slices.grid.shape[1:] != (rows, columns):
-            flat = F.interpolate(members.flatten(0, 1), size=slices.grid.shape[1:], mode="bilinear")
-            members = flat.unflatten(0, members.shape[:2])
-        mean = members.mean(0)
+            flat = F.interpolate(both.flatten(0, 1), size=slices.grid.shape[1:], mode="bilinear")
+            both = flat.unflatten(0, both.shape[:2])
+        mean, members = both[0], both[1:]
         label = mean.argmax(1)
         labels.append(label.byte().cpu().numpy())
         entropies.append((-(mean * mean.clamp_min(1e-9).log()).sum(1) / np.log(mean.shape[1])).cpu().numpy())
@@ -135,24 +136,35 @@ def segment_slices(segmenter: Segmenter, slices: Slices, *, tta: bool = False, b
 
 
 def probabilities(segmenter: Segmenter, x: Tensor, tta: bool) -> Tensor:
-    """x (B, C, H, W) -> (members, B, K, H, W), the members being the heads of one model, or several models."""
-    members = []
+    """x (B, C, H, W) -> (1 + members, B, K, H, W): what is found, then each member, the heads of one model, or several
+    models, of which what is found is the mean."""
+    found = []
     views: list[tuple[int, ...]] = [()]
     if tta:
         for axis in (2 + ("rows", "columns").index(name) for name in segmenter.config.flip):
             views += [(*view, axis) for view in views]
     for model in segmenter.models:
-        found = torch.stack(
-            [in_windows(model, x.flip(v), segmenter.config.window).flip([d + 1 for d in v]) for v in views]
+        seen = [in_windows(model, mirrored(x, view, segmenter.config), segmenter.config.window) for view in views]
+        found.append(
+            torch.stack([one.flip([d + 1 for d in view]) for one, view in zip(seen, views, strict=True)]).mean(0)
         )
-        heads = found.mean(0)
-        members.append(heads if len(segmenter.models) == 1 else heads.mean(0, keepdim=True))
-    return torch.cat(members)
+    if len(found) == 1:
+        return found[0]
+    said = torch.stack([one[0] for one in found])
+    return torch.cat([said.mean(0, keepdim=True), said])
+
+
+def mirrored(x: Tensor, axes: tuple[int, ...], config: DataConfig) -> Tensor:
+    """x (B, C, H, W) along some of its last two axes; the place channels tell the place in the mirrored volume."""
+    x = x.flip(axes)
+    for axis in axes if config.place else ():
+        x[:, axis - 4] *= -1
+    return x
 
 
 def in_windows(model: nn.Module, x: Tensor, window: tuple[int, int]) -> Tensor:
-    """(heads, B, K, H, W) probabilities; slices that are larger than `window` by MONAI's sliding window, half
-    overlapping, weighted towards the middle."""
+    """(1 + heads, B, K, H, W) probabilities, see `of_heads`; slices that are larger than `window` by MONAI's sliding
+    window, half overlapping, weighted towards the middle."""
     if x.shape[2] <= window[0] and x.shape[3] <= window[1]:
         return of_heads(model, x)
     from monai.inferers.utils import sliding_window_inference
@@ -166,10 +178,10 @@ def in_windows(model: nn.Module, x: Tensor, window: tuple[int, int]) -> Tensor:
 
 
 def of_heads(model: nn.Module, x: Tensor) -> Tensor:
-    """(heads, B, K, H, W) probabilities of each refined head; of other networks the one there is."""
-    if not isinstance(model, GuidedSegmenter):
-        return model(x).softmax(1)[None]
-    return torch.stack(model.predict(x).refined).softmax(2)
+    """(1 + heads, B, K, H, W) probabilities: what the model says, which is trained, and each refined head of it; of
+    other networks the one that there is, twice."""
+    refined = torch.stack(model.predict(x).refined) if isinstance(model, GuidedSegmenter) else model(x)[None]
+    return torch.cat([refined.mean(0, keepdim=True), refined]).softmax(2)
 
 
 def export(checkpoint: Path | None, out: Path, name: str) -> dict[str, Any]:

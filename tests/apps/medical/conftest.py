@@ -48,7 +48,7 @@ def own_balls(tmp_path: Path) -> Path:
 
 
 TINY = ["data.patch=[16,16]", "data.place=true", "model.base=4", "model.width=8", "model.head=subpixel"]
-TINY += ["train.steps=50", "train.epochs=2", "train.learning_rate=0.01", "train.warmup=5", "train.ema=0.8"]
+TINY += ["train.steps=80", "train.epochs=2", "train.learning_rate=0.01", "train.warmup=5", "train.ema=0.8"]
 TINY += ["train.dice_weight=1.0", "data.rotate=5", "data.plane=axial", 'data.flip=["columns"]']
 
 

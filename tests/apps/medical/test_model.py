@@ -70,6 +70,14 @@ def test_every_weight_gets_a_gradient_once_the_gammas_have_left_zero() -> None:
     assert not missing
 
 
+def test_with_group_normalisation_a_slice_does_not_depend_on_its_batch() -> None:
+    x = batch()[0]
+    for norm, alike in (("group", True), ("batch", False)):
+        model = small(norm=norm, width=8).train()
+        assert torch.allclose(model(x)[0], model(x[[0, 0]])[0], atol=1e-5) == alike
+    assert not [part for part in small(norm="group").modules() if isinstance(part, torch.nn.BatchNorm2d)]
+
+
 def test_the_paper_s_size_builds_and_segments() -> None:
     """45 million weights with ResNet-101 and 64 channels; the paper's 58 count layers tied to one size of image."""
     config = load_config(MedicalConfig, CONFIGS / "paper.toml")

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from apps.medical.data import input_channels
+from apps.medical.cases import find_cases
+from apps.medical.config import DataConfig
+from apps.medical.data import input_channels, moved, read_case
 from apps.medical.evaluate import compared
-from apps.medical.segmenter import check_tta, load, probabilities
+from apps.medical.segmenter import check_tta, load, probabilities, segment_slices
 from shared.errors import InputError
 from tests.apps.medical.conftest import scan, write
 
@@ -156,10 +158,6 @@ def test_a_tar_and_nnunet_s_layout_are_read(manyheads, balls: Path, tmp_path: Pa
 
 
 def test_absent_organs_follow_the_rule(balls: Path) -> None:
-    from apps.medical.cases import find_cases
-    from apps.medical.config import DataConfig
-    from apps.medical.data import read_case
-
     config = DataConfig(patch=(16, 16))
     one = read_case(find_cases(balls, config)[0][0], config)
     nothing = np.zeros_like(one.truth)
@@ -176,8 +174,38 @@ def test_tta_mirrors_as_training_did(balls: Path, tiny_run: Path) -> None:
     segmenter = load(tiny_run, "cpu")
     x = torch.randn(1, input_channels(1, segmenter.config), 16, 24)
     with torch.inference_mode():
-        plain, mirrored = (probabilities(segmenter, part, False) for part in (x, x.flip(3)))
+        turned = x.flip(3)
+        turned[:, -1] *= -1  # the place of a voxel in the mirrored volume
+        plain, mirrored = (probabilities(segmenter, part, False) for part in (x, turned))
         torch.testing.assert_close(probabilities(segmenter, x, True), (plain + mirrored.flip(4)) / 2)
     never = replace(segmenter, config=segmenter.config.model_copy(update={"flip": ()}))
     with pytest.raises(InputError, match="trained without mirrored slices"):
         check_tta(never, True)
+
+
+def test_a_mirrored_crop_is_told_its_place_in_the_mirrored_volume(balls: Path) -> None:
+    config = DataConfig(patch=(20, 24), place=True, rotate=0, scale=0, intensity=0, flip=("rows", "columns"))
+    one = read_case(find_cases(balls, config)[0][0], config)
+    x = torch.from_numpy(one.stack(np.array([5]), config))
+    y = torch.from_numpy(one.labels[[5]]).long()
+    draws = np.array([[0.5, 0.5, 0.5, 0.5, 0.0, 0.0]])  # the last two: mirrored along rows and columns
+    turned, labels = moved(x.clone(), y, draws, config, 3)
+    torch.testing.assert_close(turned[:, :-3], x[:, :-3].flip(2, 3), atol=1e-4, rtol=0)
+    assert torch.equal(labels, y.flip(1, 2))
+    torch.testing.assert_close(turned[:, -3:], x[:, -3:], atol=1e-4, rtol=0)
+
+
+def test_what_is_segmented_is_what_was_validated(balls: Path, tiny_run: Path) -> None:
+    """The model's own logits decide, not the mean of its heads' probabilities: without deep supervision only their sum
+    was trained."""
+    segmenter = load(tiny_run, "cpu")
+    model = segmenter.models[0]
+    with torch.no_grad():
+        model.refined_heads[0].bias[:16] += 40.0  # one head is sure of the background, against three
+    config = segmenter.config
+    one = read_case(find_cases(balls, config)[0][0], config)
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(one.stack(np.arange(len(one.images)), config)))
+    found = one.grid.cut(segment_slices(segmenter, one).labels)
+    rows, columns = one.grid.size
+    assert np.array_equal(found, logits.argmax(1)[:, :rows, :columns].numpy())
