@@ -73,7 +73,7 @@ def test_a_configuration_that_is_wrong(refused: Refused, tmp_path: Path, chorale
     path.write_bytes(text.encode("latin-1"))
     line = refused("music", "train", "--data", chorales_json, "--out", tmp_path / "out", "--config", path)
     assert "mine.toml" in line
-    assert "no such file" in refused(
+    assert "is no file, nor one of accompany" in refused(
         "music", "train", "--data", chorales_json, "--out", tmp_path / "out", "--config", "chorle"
     )
 
