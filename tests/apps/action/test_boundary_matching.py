@@ -48,11 +48,15 @@ def test_equals_its_dense_form(dim: int, heads: int, batch: int) -> None:
         "test_a_sample_does_not_depend_on_the_others",
         "test_two_evaluations_are_identical",
         "test_every_parameter_gets_a_gradient",
-        "test_bfloat16_gives_no_nan",
     ],
 )
 def test_keeps_the_contract_of_the_attention_core(part: str) -> None:
     getattr(contract, part)(LAYER)
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(torch.bfloat16, 30), (torch.float16, 3)])
+def test_halves_give_no_nan(dtype: torch.dtype, scale: float) -> None:
+    contract.test_halves_give_no_nan_also_where_all_is_closed(LAYER, dtype, scale)
 
 
 def test_round_trip_through_safetensors(tmp_path: Path) -> None:
